@@ -1,0 +1,140 @@
+package dockerapi
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+)
+
+// The interfaces below are what the handlers ask of the engine. Every ref is a name, an ID, or a unique prefix of an ID.
+// Errors carry a Kind (internal/errs) and a text in Docker's words; handlers add nothing.
+
+// Containers makes, shows and removes containers. Values that it returns are copies.
+type Containers interface {
+	Create(ctx context.Context, r brig.CreateRequest) (id brig.ID, warnings []string, err error)
+	Get(ctx context.Context, ref string) (*brig.Container, error)
+	List(ctx context.Context) ([]*brig.Container, error) // newest first, all states
+	Remove(ctx context.Context, ref string, o brig.RemoveOptions) error
+	Rename(ctx context.Context, ref, name string) error
+}
+
+// Lifecycle moves containers through their states.
+type Lifecycle interface {
+	Start(ctx context.Context, ref string) error // NotModified if it runs
+	Stop(ctx context.Context, ref string, o brig.StopOptions) error
+	Restart(ctx context.Context, ref string, o brig.StopOptions) error
+	Kill(ctx context.Context, ref, signal string) error // signal: name with or without SIG, or number; "": KILL
+	// Wait's waiter is registered when it returns; the channel gives one Exit, or is closed when ctx ends.
+	Wait(ctx context.Context, ref string, c brig.WaitCondition) (<-chan brig.Exit, error)
+}
+
+// Freezer pauses and resumes.
+type Freezer interface {
+	Pause(ctx context.Context, ref string) error
+	Unpause(ctx context.Context, ref string) error
+}
+
+// Terminals gives access to a container's streams.
+type Terminals interface {
+	// Attach returns when the streams have ended, ctx ended, or the user detached (brig.ErrDetached). On a container that does not run
+	// it stays for the next run. It calls io.Attached once it is registered.
+	Attach(ctx context.Context, ref string, o brig.AttachOptions, io brig.IO) error
+	Resize(ctx context.Context, ref string, rows, cols uint) error
+	// Logs calls each for every entry; it returns when the log ends (Follow: when the container has ended) or each fails.
+	Logs(ctx context.Context, ref string, o brig.LogOptions, each func(brig.LogEntry) error) error
+	Top(ctx context.Context, ref string, psArgs []string) (brig.Processes, error)
+	Changes(ctx context.Context, ref string) ([]brig.Change, error)
+}
+
+// Execs runs further processes in running containers.
+type Execs interface {
+	ExecCreate(ctx context.Context, ref string, spec brig.ExecSpec) (brig.ID, error)
+	// ExecStart runs it. Detached: returns when it runs; else when its streams have ended, or with ErrDetached.
+	// Once io.Attached has been called the exec may still fail to start; the error then carries the OCI runtime's words.
+	ExecStart(ctx context.Context, exec string, detach bool, io brig.IO) error
+	ExecGet(ctx context.Context, exec string) (*brig.Exec, error)
+	ExecResize(ctx context.Context, exec string, rows, cols uint) error
+}
+
+// Files reads and writes beneath a container's root, volumes included, running or not.
+type Files interface {
+	StatPath(ctx context.Context, ref, path string) (brig.PathStat, error)
+	// GetArchive streams path as a tar whose top entry is path's base name.
+	GetArchive(ctx context.Context, ref, path string) (io.ReadCloser, brig.PathStat, error)
+	// PutArchive extracts an (optionally compressed) tar into the directory path.
+	PutArchive(ctx context.Context, ref, path string, noOverwriteDirNonDir, copyUIDGID bool, tar io.Reader) error
+	Export(ctx context.Context, ref string) (io.ReadCloser, error)
+}
+
+// Images shows, names and removes images.
+type Images interface {
+	ImageList(ctx context.Context) ([]brig.ImageInfo, error) // newest first
+	ImageGet(ctx context.Context, ref string) (*brig.ImageInfo, error)
+	ImageRemove(ctx context.Context, ref string, force, noprune bool) ([]brig.ImageDeleted, error)
+	ImageTag(ctx context.Context, ref, repo, tag string) error
+	ImageHistory(ctx context.Context, ref string) ([]brig.History, error)
+}
+
+// Transfers moves images in and out. Progress is called from one goroutine at a time.
+type Transfers interface {
+	Pull(ctx context.Context, r brig.PullRequest, progress func(brig.Progress)) error
+	Load(ctx context.Context, tar io.Reader, progress func(brig.Progress)) error
+	Save(ctx context.Context, refs []string, w io.Writer) error
+	// ImageBlob returns the exact config bytes of an image (kind "config") or its appc manifest (kind "aci").
+	ImageBlob(ctx context.Context, ref, kind string) ([]byte, error)
+	// ExportACI writes the image as a flat, uncompressed ACI.
+	ExportACI(ctx context.Context, ref string, w io.Writer) error
+}
+
+// Volumes keeps named data.
+type Volumes interface {
+	VolumeCreate(ctx context.Context, spec brig.VolumeSpec) (*brig.Volume, error)
+	VolumeGet(ctx context.Context, name string) (*brig.Volume, error)
+	VolumeList(ctx context.Context) ([]*brig.Volume, error) // sorted by name
+	VolumeRemove(ctx context.Context, name string, force bool) error
+}
+
+// Networks shows networks.
+type Networks interface {
+	Lookup(ctx context.Context, ref string) (brig.Network, error)
+	List(ctx context.Context) ([]brig.Network, error)
+}
+
+// System is what brigd knows of itself and of the host.
+type System interface {
+	// Info returns the /info document's engine and host facts.
+	Info(ctx context.Context) (SystemInfo, error)
+	// CheckAuth tries a login; NotFound, Unauthorized and Unavailable as for a pull.
+	CheckAuth(ctx context.Context, server string, auth brig.Auth) (status string, err error)
+	// Events calls each for past events from since on and then for new ones until until (zero: for ever) or ctx ends.
+	// ready is called once all later events will be seen.
+	Events(ctx context.Context, since, until time.Time, ready func(), each func(brig.Event) error) error
+}
+
+// SystemInfo holds true values only: what could not be found out is left empty, and said in Warnings where it matters.
+type SystemInfo struct {
+	brig.Info
+	ID, Name, Root, ServerVersion   string
+	Driver                          string
+	DriverStatus                    [][2]string
+	KernelVersion, OperatingSystem  string
+	OSVersion, OSType, Architecture string
+	NCPU                            int
+	MemTotal                        int64
+	CgroupDriver, CgroupVersion     string
+	MemoryLimit, SwapLimit          bool
+	CPUCfsPeriod, CPUCfsQuota       bool
+	CPUShares, CPUSet, PidsLimit    bool
+	OomKillDisable                  bool
+	IPv4Forwarding                  bool
+	Runtimes                        map[string]string // OCI runtime's name to its path
+	DefaultRuntime, RuntimeVersion  string
+	SecurityOptions                 []string
+	InsecureRegistries              []string
+	Debug                           bool
+	NFd, NGoroutines                int
+	Warnings                        []string
+	BuildTime, GitCommit            string
+}

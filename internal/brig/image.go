@@ -1,0 +1,167 @@
+package brig
+
+import (
+	"strings"
+	"time"
+)
+
+// Platform is os/architecture[/variant] in Go's and OCI's words.
+type Platform struct{ OS, Architecture, Variant string }
+
+// String returns "linux/arm64/v8".
+func (p Platform) String() string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// ParsePlatform reads os/arch[/variant]; an os alone ("linux") leaves Architecture empty.
+func ParsePlatform(s string) Platform {
+	f := strings.SplitN(strings.ToLower(s), "/", 3)
+	f = append(f, "", "", "")
+	return Platform{f[0], f[1], f[2]}
+}
+
+// An Image is the record of one image. Exact config, manifest and layer bytes are blobs.
+type Image struct {
+	ID       Digest // sha256 of the exact config bytes, which are the blob of that name
+	Manifest Digest // of the manifest it came with; "" if loaded without one
+	Created  time.Time
+	Platform Platform
+	Size     int64 // bytes, uncompressed, all layers
+	Layers   []Layer
+	Config   ImageConfig // what containers need of the config
+	ACI      ACI
+	Pulled   time.Time // when it came into the store
+}
+
+// Chain returns the chain ID of the whole image; "" for one without layers.
+func (i *Image) Chain() Digest {
+	if len(i.Layers) == 0 {
+		return ""
+	}
+	return i.Layers[len(i.Layers)-1].Chain
+}
+
+// Layer is one layer of an image.
+type Layer struct {
+	Diff  Digest // of the uncompressed tar
+	Chain Digest
+	Blob  Descriptor // as pulled or loaded
+	Size  int64      // bytes, of the files it brings
+}
+
+// Descriptor is an OCI content descriptor.
+type Descriptor struct {
+	MediaType string
+	Digest    Digest
+	Size      int64
+}
+
+// ACI is the image's App Container side.
+type ACI struct {
+	Name     string // appc name, as docker2aci derives it
+	Manifest Digest // blob with the exact image manifest
+	ID       string // "sha512-…" of the uncompressed flat ACI tar; "" until it has been computed
+}
+
+// ImageConfig is the image config's execution part.
+type ImageConfig struct {
+	User          string
+	Env           []string
+	Entrypoint    []string
+	Cmd           []string
+	WorkingDir    string
+	Volumes       []string
+	Exposed       []Port
+	Labels        map[string]string
+	StopSignal    string
+	Shell         []string
+	OnBuild       []string
+	Health        *HealthCheck
+	ArgsEscaped   bool
+	Author        string
+	Comment       string
+	DockerVersion string
+}
+
+// ImageInfo is an image with the names it has now.
+type ImageInfo struct {
+	Image
+	Tags       []string // familiar name:tag, sorted
+	Digests    []string // familiar name@sha256:…, sorted
+	Containers int      // that use it
+}
+
+// History is one line of docker history, newest first in lists.
+type History struct {
+	ID        string // image ID for the newest, else "<missing>"
+	Created   time.Time
+	CreatedBy string
+	Comment   string
+	Size      int64
+	Tags      []string
+}
+
+// ImageDeleted is one line of docker rmi: one of the two is set.
+type ImageDeleted struct{ Untagged, Deleted string }
+
+// Progress is one line of a pull's, load's or push's report; dockerapi makes it a Docker JSON message.
+type Progress struct {
+	ID             string // layer's short digest or tag; "" for the whole
+	Status         string // in Docker's words ("Downloading", "Pull complete")
+	Current, Total int64  // bytes; both 0: no bar
+	Stream         string // instead of Status: text as is (load)
+}
+
+// Auth is a registry credential from X-Registry-Auth; zero is anonymous.
+type Auth struct{ Username, Password, IdentityToken, RegistryToken string }
+
+// PullRequest asks for one image, or with All for every tag of a repository.
+type PullRequest struct {
+	Name     string // as given, without tag
+	Tag      string // tag or digest; "": latest
+	All      bool
+	Platform string
+	Auth     Auth
+}
+
+// Applied is what the store knows of a layer after it has applied it.
+type Applied struct {
+	Diff Digest // sha256 of the bytes read: the uncompressed tar, to its very end
+	Size int64  // bytes of regular files in it
+}
+
+// Live names all that records still know, so that a sweep can remove the rest.
+type Live struct {
+	Chains     []Digest
+	Containers []RID
+	Volumes    []RID
+}
+
+// Remote is a resolved image in a registry.
+type Remote struct {
+	Ref      string
+	Auth     Auth
+	Digest   Digest // of what the reference named: an index or a manifest; docker shows it
+	Manifest []byte // exact bytes of the platform's manifest
+	Config   []byte // exact bytes
+	Layers   []Descriptor
+}
+
+// Document is a parsed image config.
+type Document struct {
+	Created  string // RFC 3339 or ""
+	Platform Platform
+	Diffs    []Digest
+	Config   ImageConfig
+	History  []HistoryEntry
+}
+
+// HistoryEntry is one entry of a config's history, oldest first.
+type HistoryEntry struct {
+	Created, CreatedBy, Author, Comment string
+	Empty                               bool
+}

@@ -1,0 +1,136 @@
+// Package runtime is the order of steps: what happens, and in which order, when a container or an image is made, used
+// and removed. It declares the seams it needs and knows none of their implementations. There are two orchestrators:
+// Containers (with volumes and execs) and Images; they share a Bus of events and the Records.
+//
+// Each container has one lock, held while it changes, and one watcher, the goroutine that waits for its process.
+package runtime
+
+import (
+	"context"
+	"io"
+
+	"github.com/brigd/brig/internal/brig"
+)
+
+// RootFS keeps the writable root file systems of containers. Mount, Unmount and Remove are idempotent.
+type RootFS interface {
+	// Prepare makes the root file system id as a clone of the image chain parent ("" for an empty one).
+	// size is the quota in bytes, 0 for none; a driver that can't hold it returns NotImplemented.
+	// NotFound: no such chain. Conflict: id exists.
+	Prepare(ctx context.Context, id brig.RID, parent brig.Digest, size int64) error
+	// Mount makes it visible on the host and returns where.
+	Mount(ctx context.Context, id brig.RID) (path string, err error)
+	Unmount(ctx context.Context, id brig.RID) error
+	// Diff lists what differs from the parent, sorted by path. It works on a mounted and on an unmounted one.
+	Diff(ctx context.Context, id brig.RID) ([]brig.Change, error)
+	// Remove unmounts and deletes it; one that is not there is removed already.
+	Remove(ctx context.Context, id brig.RID) error
+}
+
+// Layers keeps image chains. Drop and Sweep are idempotent.
+type Layers interface {
+	Has(ctx context.Context, chain brig.Digest) (bool, error)
+	// Apply reads the uncompressed layer tar to its end and applies it on top of parent ("" for the lowest layer) as chain.
+	// It commits only if the tar's sha256 is diff, else it returns Invalid and leaves nothing. A chain that is there already is
+	// returned as it is, with the tar unread.
+	Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader) (brig.Applied, error)
+	// Drop deletes a chain. Conflict: a container or another chain stands on it.
+	Drop(ctx context.Context, chain brig.Digest) error
+	// Sweep removes all that live doesn't name: chains, root file systems, volumes, unfinished work, and stale mounts.
+	Sweep(ctx context.Context, live brig.Live) error
+	// Driver returns the driver's name ("overlay", "copy", "zfs") and what docker info shows of it, as pairs.
+	Driver() (name string, status [][2]string)
+}
+
+// VolumeData keeps the contents of volumes. RemoveVolume is idempotent.
+type VolumeData interface {
+	// MakeVolume makes an empty volume; size is its quota in bytes, 0 for none (NotImplemented where it can't be held).
+	MakeVolume(ctx context.Context, id brig.RID, size int64) (path string, err error)
+	RemoveVolume(ctx context.Context, id brig.RID) error
+}
+
+// Jails makes and unmakes jails. Destroy is idempotent.
+type Jails interface {
+	// Create writes the bundle and starts the shim, which listens on its socket and holds the streams; nothing of the container
+	// runs yet. Warnings name what this host can't give and what was reduced.
+	Create(ctx context.Context, j *brig.Jail) (h *brig.Handle, warnings []string, err error)
+	// Adopt looks at a handle from a record: running is true if the shim and the main process are there.
+	// exit is the exit file's content if there is one, else nil.
+	Adopt(ctx context.Context, h *brig.Handle) (running bool, exit *brig.Exit, err error)
+	// Destroy kills what is left, removes the jail, its cgroup and its run directory.
+	Destroy(ctx context.Context, h *brig.Handle) error
+	// Sweep removes jails, cgroups, shims and run directories of this instance that live doesn't name.
+	Sweep(ctx context.Context, live []*brig.Handle) error
+	// Pids returns the host PIDs of all processes in the jail.
+	Pids(ctx context.Context, h *brig.Handle) ([]int, error)
+}
+
+// Processes runs what is in a jail. exec is "" for the main process.
+type Processes interface {
+	// Start runs the main process that Create prepared and sets h.InitPID. An error says "executable file not found" or
+	// "permission denied" where it is so: clients look for these words.
+	Start(ctx context.Context, h *brig.Handle) error
+	// Exec runs a further process; io.Attached is called before it starts, and Exec returns when it runs.
+	// done gives its exit once, after all its output has been written to io.
+	Exec(ctx context.Context, h *brig.Handle, j *brig.Jail, exec brig.ID, spec brig.ExecSpec, io brig.IO) (pid int, done <-chan brig.Exit, err error)
+	// Attach copies between io and the main process's streams until they end, ctx ends, or the user detaches (ErrDetached).
+	// It may be called between Create and Start.
+	Attach(ctx context.Context, h *brig.Handle, io brig.IO) error
+	// Signal sends a signal to the main process, or to an exec's.
+	Signal(ctx context.Context, h *brig.Handle, exec brig.ID, sig int) error
+	// Wait returns when the main process has ended and its output has been written to the log. It works on an adopted handle.
+	Wait(ctx context.Context, h *brig.Handle) (brig.Exit, error)
+}
+
+// Terminals changes window sizes.
+type Terminals interface {
+	Resize(ctx context.Context, h *brig.Handle, exec brig.ID, rows, cols uint) error
+}
+
+// Freezer pauses jails. Both are idempotent.
+type Freezer interface {
+	Pause(ctx context.Context, h *brig.Handle) error
+	Resume(ctx context.Context, h *brig.Handle) error
+}
+
+// Records is the database. Put and Delete are each one transaction, durable when they return. Delete is idempotent.
+type Records interface {
+	Put(ctx context.Context, puts []brig.Record, deletes []brig.Record) error
+	Get(ctx context.Context, kind, key string) ([]byte, error)    // NotFound
+	List(ctx context.Context, kind string) ([]brig.Record, error) // sorted by key
+}
+
+// Registry talks to registries.
+type Registry interface {
+	// Resolve finds what ref (repository:tag or repository@digest, fully qualified) means for the platform, its bytes verified.
+	// platform "" is the host's default. NotFound, Unauthorized and Unavailable carry Docker's words.
+	Resolve(ctx context.Context, ref, platform string, auth brig.Auth) (*brig.Remote, error)
+	// Layer opens one layer's compressed bytes from offset on; the caller verifies.
+	Layer(ctx context.Context, r *brig.Remote, d brig.Descriptor, offset int64) (io.ReadCloser, error)
+	// Tags lists a repository's tags.
+	Tags(ctx context.Context, repository string, auth brig.Auth) ([]string, error)
+}
+
+// Converter makes the App Container side of images.
+type Converter interface {
+	// ImageConfig reads the exact bytes of a Docker or OCI image config.
+	ImageConfig(config []byte) (*brig.Document, error)
+	// ACIManifest projects a config to an appc image manifest, as docker2aci maps it. ref is the reference it came by, "" if none.
+	ACIManifest(config []byte, ref string, manifest brig.Digest) (name string, manifestJSON []byte, err error)
+	// WriteACI writes a flat ACI, uncompressed: manifest and the tree under root, in a fixed order so that the same tree always gives the same bytes.
+	WriteACI(ctx context.Context, w io.Writer, manifest []byte, root string) error
+}
+
+// Networks gives jails their network. Detach is idempotent.
+type Networks interface {
+	// Attach makes the namespace and joins the networks that c's Spec names. owner is the handle of the container to share with
+	// for container:REF, else nil.
+	Attach(ctx context.Context, c *brig.Container, owner *brig.Handle) (brig.Attachment, error)
+	// Detach takes c out of all networks, unpublishes its ports and removes its namespace.
+	Detach(ctx context.Context, id brig.ID) error
+	// Restore tells the networks at start-up which containers live, with their addresses and ports; everything else is swept.
+	Restore(ctx context.Context, live []*brig.Container) error
+	// Lookup finds a network by name, ID or unique ID prefix. NotFound.
+	Lookup(ctx context.Context, ref string) (brig.Network, error)
+	List(ctx context.Context) ([]brig.Network, error)
+}
