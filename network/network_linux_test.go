@@ -1,0 +1,250 @@
+package network
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// memory is a Records that keeps its state in a map.
+type memory map[string]brig.Record
+
+func (m memory) Put(_ context.Context, puts, deletes []brig.Record) error {
+	for _, r := range puts {
+		m[r.Kind+"/"+r.Key] = r
+	}
+	for _, r := range deletes {
+		delete(m, r.Kind+"/"+r.Key)
+	}
+	return nil
+}
+
+func (m memory) List(_ context.Context, kind string) (out []brig.Record, _ error) {
+	for _, r := range m {
+		if r.Kind == kind {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func open(t *testing.T, recs memory, instance, dir string) *Networks {
+	t.Helper()
+	n, err := New(t.Context(), Config{Instance: instance, Dir: dir, Records: recs, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// serve answers every TCP connection inside the namespace with text.
+func serve(t *testing.T, ns brig.Netns, port int, text string) {
+	t.Helper()
+	f, err := os.Open(ns.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var l net.Listener
+	if err := inNetns(f, func() (err error) { l, err = net.Listen("tcp4", ":"+strconv.Itoa(port)); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, text)
+			c.Close()
+		}
+	}()
+}
+
+func ask(addr string) string {
+	c, err := net.Dial("tcp4", addr)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	b, _ := io.ReadAll(c)
+	return string(b)
+}
+
+func container(ports ...brig.PortBinding) *brig.Container {
+	return &brig.Container{ID: brig.NewID(), Name: "c", Spec: brig.Spec{Ports: ports}, Status: brig.Status{State: brig.Running}}
+}
+
+func TestBridgeLife(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes network namespaces and a bridge")
+	}
+	ctx, recs, dir, instance := t.Context(), memory{}, t.TempDir(), string(brig.NewRID()[:8])
+	n := open(t, recs, instance, dir)
+	if _, err := netlink.LinkByName(n.host.bridgeName()); err == nil {
+		t.Fatal("there is a bridge before the first container")
+	}
+	tcp := brig.Port{Number: 8080, Proto: "tcp"}
+	a, b := container(brig.PortBinding{Port: tcp}), container()
+	attA, err := n.Attach(ctx, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.host.remove(n.find("bridge")) }) // for a test that failed half-way
+	attB, err := n.Attach(ctx, b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Endpoints, b.Endpoints = attA.Endpoints, attB.Endpoints
+	epA, epB := attA.Endpoints["bridge"], attB.Endpoints["bridge"]
+	if epA.Addr4 == epB.Addr4 || !n.find("bridge").Subnets[0].Prefix.Contains(epA.Addr4.Addr()) {
+		t.Errorf("addresses %v and %v", epA.Addr4, epB.Addr4)
+	}
+	serve(t, attA.Netns, 8080, "hello")
+	port := itoa(epA.Ports[0].HostPort)
+	for what, addr := range map[string]string{
+		"its own address":      epA.Addr4.Addr().String() + ":8080",
+		"localhost":            "127.0.0.1:" + port,
+		"the bridge's address": epA.Gateway4.String() + ":" + port,
+	} {
+		if got := ask(addr); got != "hello" {
+			t.Errorf("by %s (%s): %q", what, addr, got)
+		}
+	}
+	for what, addr := range map[string]string{"neighbour": epA.Addr4.Addr().String() + ":8080", "hairpin": epA.Gateway4.String() + ":" + port} {
+		f, _ := os.Open(attB.Netns.Path)
+		var got string
+		if err := inNetns(f, func() error { got = ask(addr); return nil }); err != nil || got != "hello" {
+			t.Errorf("from a container, %s (%s): %q %v", what, addr, got, err)
+		}
+		f.Close()
+	}
+
+	// A new brigd takes over: the port answers, addresses stay taken, a stranger's leftovers go.
+	n.ports.close() // as the kernel does for a killed process
+	n2 := open(t, recs, instance, dir)
+	restarted := func() *Networks { return open(t, recs, instance, dir) }
+	if err := n2.Restore(ctx, []*brig.Container{a}); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask("127.0.0.1:" + port); got != "hello" {
+		t.Errorf("after the restart: %q", got)
+	}
+	if _, err := os.Stat(attB.Netns.Path); err == nil {
+		t.Error("the namespace of a container that is gone is still there")
+	}
+	if _, err := n2.Attach(ctx, container(brig.PortBinding{Port: tcp, HostPort: epA.Ports[0].HostPort}), nil); err == nil || !strings.Contains(err.Error(), "already allocated") {
+		t.Errorf("a taken port: %v", err)
+	}
+	if len(n2.at) != 1 {
+		t.Errorf("%d places after a failed attach, want 1", len(n2.at))
+	}
+	if err := n2.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := netlink.LinkByName(n.host.bridgeName()); err != nil {
+		t.Error("Close took the bridge from a running container")
+	}
+	// A restart of the container within the time that the kernel takes to delete its link.
+	n2 = restarted()
+	if err := n2.Restore(ctx, []*brig.Container{a}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n2.Detach(ctx, a.ID); err != nil {
+		t.Error(err)
+	}
+	if att, err := n2.Attach(ctx, a, nil); err != nil || att.Endpoints["bridge"].Addr4 == epB.Addr4 {
+		t.Errorf("attach again: %v, %v", att, err)
+	}
+	if err := n2.Detach(ctx, a.ID); err != nil {
+		t.Error(err)
+	}
+	if err := n2.Detach(ctx, a.ID); err != nil {
+		t.Errorf("second detach: %v", err)
+	}
+	if err := n2.Close(); err != nil {
+		t.Error(err)
+	}
+	links, _ := netlink.LinkList()
+	if slices.ContainsFunc(links, func(l netlink.Link) bool { return strings.Contains(l.Attrs().Name, instance[:4]) }) {
+		t.Error("links are left behind")
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 || isMountPoint(dir) {
+		t.Errorf("left behind: %v, mount %v", left, isMountPoint(dir))
+	}
+}
+
+func TestModes(t *testing.T) {
+	n := open(t, memory{}, "00000000", t.TempDir())
+	for _, c := range []struct {
+		mode string
+		kind brig.NetnsKind
+		name string
+	}{{"host", brig.NetnsHost, "host"}, {"none", brig.NetnsPrivate, "none"}} {
+		att, err := n.Attach(t.Context(), &brig.Container{ID: brig.NewID(), Spec: brig.Spec{NetworkMode: c.mode}}, nil)
+		if ep, ok := att.Endpoints[c.name]; err != nil || att.Netns.Kind != c.kind || !ok || ep.Addr4.IsValid() {
+			t.Errorf("%s: %+v, %v", c.mode, att, err)
+		}
+	}
+	att, err := n.Attach(t.Context(), &brig.Container{Spec: brig.Spec{NetworkMode: "container:x"}}, &brig.Handle{InitPID: 42})
+	if err != nil || att.Netns.Path != "/proc/42/ns/net" {
+		t.Errorf("container: %+v, %v", att, err)
+	}
+	if _, err := n.Attach(t.Context(), &brig.Container{Spec: brig.Spec{NetworkMode: "container:x"}}, nil); !errs.Is(err, errs.Conflict) {
+		t.Errorf("container that does not run: %v", err)
+	}
+	if _, err := n.Attach(t.Context(), &brig.Container{Spec: brig.Spec{NetworkMode: "mine"}}, nil); !errs.Is(err, errs.NotFound) {
+		t.Errorf("unknown network: %v", err)
+	}
+}
+
+func TestLookupAndRecords(t *testing.T) {
+	recs := memory{}
+	n := open(t, recs, "00000000", t.TempDir())
+	all, _ := n.List(t.Context())
+	if len(all) != 3 || all[0].Name != "bridge" || all[1].Name != "host" || all[2].Name != "none" {
+		t.Fatalf("default networks: %+v", all)
+	}
+	again, _ := open(t, recs, "00000000", t.TempDir()).List(t.Context())
+	if again[0].ID != all[0].ID {
+		t.Error("the bridge network's ID does not survive")
+	}
+	if w, err := n.Lookup(t.Context(), string(all[2].ID[:12])); err != nil || w.Name != "none" {
+		t.Errorf("by prefix: %v, %v", w, err)
+	}
+	if _, err := n.Lookup(t.Context(), ""); !errs.Is(err, errs.NotFound) {
+		t.Errorf("empty: %v", err)
+	}
+}
+
+func BenchmarkAttachDetach(b *testing.B) {
+	if os.Getuid() != 0 {
+		b.Skip("needs root: makes network namespaces and a bridge")
+	}
+	n, err := New(b.Context(), Config{Instance: string(brig.NewRID()[:8]), Dir: b.TempDir(), Records: memory{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	for b.Loop() {
+		c := container()
+		if _, err := n.Attach(b.Context(), c, nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := n.Detach(b.Context(), c.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
