@@ -165,7 +165,7 @@ func TestBridgeLife(t *testing.T) {
 	if err := n2.Detach(ctx, a.ID); err != nil {
 		t.Error(err)
 	}
-	if att, err := n2.Attach(ctx, a, nil); err != nil || att.Endpoints["bridge"].Addr4 == epB.Addr4 {
+	if att, err := n2.Attach(ctx, a, nil); err != nil || att.Endpoints["bridge"].Addr4 == epA.Addr4 {
 		t.Errorf("attach again: %v, %v", att, err)
 	}
 	if err := n2.Detach(ctx, a.ID); err != nil {
