@@ -1,0 +1,101 @@
+// Package config is brigd's configuration: one struct, one Validate. A TOML file and flags fill it in; it is sane without either.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// maxRoot bounds the root's length in bytes: a shim's socket lies 24 bytes deeper, and sun_path has room for 104 (FreeBSD) or 108 (Linux).
+const maxRoot = 75
+
+// Config is what brigd can be told. The names are those of the file's keys and, with dashes, of the flags.
+type Config struct {
+	Root               string   `toml:"root"`                // everything that brigd keeps
+	Hosts              []string `toml:"hosts"`               // unix:///path, tcp://address:port
+	Group              string   `toml:"group"`               // that may use the socket; one that doesn't exist leaves it to root
+	Storage            string   `toml:"storage"`             // auto, zfs, overlay, copy
+	ZFSParent          string   `toml:"zfs-parent"`          // dataset to keep images and containers under; "": that of root
+	Runtime            string   `toml:"runtime"`             // auto, or the path or name of an OCI runtime
+	Shim               string   `toml:"shim"`                // path of brig-shim; "": beside brigd, else in PATH
+	LogLevel           string   `toml:"log-level"`           // debug, info, warn, error
+	LogFormat          string   `toml:"log-format"`          // auto, text, json; auto: text on a terminal
+	InsecureRegistries []string `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
+}
+
+// Default returns the configuration of a brigd without file and flags.
+func Default() Config {
+	return Config{
+		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
+		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto",
+	}
+}
+
+// Load returns the defaults overlaid with the file's settings. A key that brigd doesn't know is an error that names it.
+func Load(path string) (Config, error) {
+	c := Default()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		var strict *toml.StrictMissingError
+		if errors.As(err, &strict) {
+			return c, fmt.Errorf("configuration %s: unknown key:\n%s", path, strict.String())
+		}
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Validate makes Root absolute and says all that is wrong at once.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	root, err := filepath.Abs(c.Root)
+	switch {
+	case c.Root == "" || err != nil:
+		bad("root: %q is not a directory's path", c.Root)
+	case len(root) > maxRoot:
+		bad("root: %s has %d bytes; a socket beneath it allows no more than %d", root, len(root), maxRoot)
+	}
+	c.Root = root
+	if len(c.Hosts) == 0 {
+		bad("hosts: at least one is needed")
+	}
+	for _, h := range c.Hosts {
+		u, err := url.Parse(h)
+		if err != nil || (u.Scheme != "unix" || !filepath.IsAbs(u.Path)) && (u.Scheme != "tcp" || u.Host == "") {
+			bad("hosts: %q is neither unix:///path nor tcp://address:port", h)
+		}
+	}
+	oneOf := func(key, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			bad("%s: %q is none of %s", key, value, strings.Join(allowed, ", "))
+		}
+	}
+	oneOf("storage", c.Storage, "auto", "zfs", "overlay", "copy")
+	oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
+	oneOf("log-format", c.LogFormat, "auto", "text", "json")
+	if c.ZFSParent != "" && c.Storage != "auto" && c.Storage != "zfs" {
+		bad("zfs-parent: has no meaning with storage %q", c.Storage)
+	}
+	return errors.Join(errs...)
+}
+
+// Level returns LogLevel as slog has it; Validate has seen that it is one.
+func (c *Config) Level() slog.Level {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(c.LogLevel)) // Validate allows only names that it knows
+	return l
+}

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDefaultIsValid(t *testing.T) {
+	c := Default()
+	if err := c.Validate(); err != nil || c.Level() != slog.LevelInfo {
+		t.Errorf("%v, level %v", err, c.Level())
+	}
+}
+
+func TestSampleIsTheDefault(t *testing.T) {
+	c, err := Load("../../contrib/brigd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	d := Default()
+	if c.Root != d.Root || strings.Join(c.Hosts, " ") != strings.Join(d.Hosts, " ") || c.Storage != d.Storage || c.Group != d.Group || c.Runtime != d.Runtime {
+		t.Errorf("the sample says %+v, the defaults are %+v", c, d)
+	}
+	b, _ := os.ReadFile("../../contrib/brigd.toml")
+	for _, key := range []string{"root", "hosts", "group", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries"} {
+		if !strings.Contains(string(b), key+" = ") {
+			t.Errorf("the sample doesn't show %s", key)
+		}
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"unknown key", "rot = \"/x\"", "rot"},
+		{"syntax", "root = /x", "configuration"},
+		{"type", "root = 3", "configuration"},
+		{"storage", `storage = "btrfs"`, `storage: "btrfs" is none of`},
+		{"level", `log-level = "loud"`, "log-level"},
+		{"host", `hosts = ["/var/run/x.sock"]`, "neither unix:///path"},
+		{"no host", `hosts = []`, "at least one"},
+		{"long root", `root = "/` + strings.Repeat("x", 80) + `"`, "no more than 75"},
+		{"zfs-parent", "storage = \"copy\"\nzfs-parent = \"tank/brig\"", "no meaning"},
+	} {
+		path := filepath.Join(t.TempDir(), "brigd.toml")
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		conf, err := Load(path)
+		if err == nil {
+			err = conf.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
+		}
+	}
+	if _, err := Load("/nonexistent/brigd.toml"); err == nil {
+		t.Error("a missing file is no error")
+	}
+}
