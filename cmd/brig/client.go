@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// A client asks one brigd.
+type client struct {
+	http http.Client
+	host string
+}
+
+// dial returns a client for unix://PATH or tcp://ADDRESS:PORT; it connects with the first request.
+func dial(host string) (*client, error) {
+	network, addr, ok := strings.Cut(host, "://")
+	if !ok || addr == "" || network != "unix" && network != "tcp" {
+		return nil, fmt.Errorf("host %q is neither unix://PATH nor tcp://ADDRESS:PORT", host)
+	}
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}}
+	return &client{http.Client{Transport: t}, host}, nil
+}
+
+// get opens the path's body; an answer that is no 200 is an error with the server's own message.
+func (c *client) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://brig"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask brigd at %s: %w", c.host, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var msg struct{ Message string }
+	if json.NewDecoder(resp.Body).Decode(&msg) != nil || msg.Message == "" {
+		msg.Message = resp.Status
+	}
+	return nil, fmt.Errorf("%s", msg.Message)
+}
+
+// decode reads the path's JSON into v.
+func (c *client) decode(ctx context.Context, path string, v any) error {
+	body, err := c.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(v); err != nil {
+		return fmt.Errorf("read brigd's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// escape keeps an image name's slashes: the server's routes know them.
+func escape(name string) string { return (&url.URL{Path: name}).EscapedPath() }

@@ -1,0 +1,42 @@
+// Brig is the operator's command line for what Docker has no words for. It talks to brigd's socket.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "brig:", err)
+		os.Exit(1)
+	}
+}
+
+// command is the tree of commands; one file per noun.
+func command() *cobra.Command {
+	host := os.Getenv("BRIG_HOST")
+	if host == "" {
+		host = "unix:///var/run/brig.sock"
+	}
+	root := &cobra.Command{
+		Use:           "brig",
+		Short:         "App Containers on brigd: what the docker command has no words for",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVarP(&host, "host", "H", host, "brigd's socket, unix://PATH or tcp://ADDRESS:PORT (default: $BRIG_HOST)")
+	root.AddCommand(imageCommand(&host))
+	return root
+}
