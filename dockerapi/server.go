@@ -91,6 +91,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Docker-Experimental", "false")
 	h.Set("Ostype", s.ostype)
 	defer s.finish(a, r, begin)
+	if err := checkAccess(r); err != nil {
+		writeError(a, err)
+		return
+	}
 	s.mux.ServeHTTP(a, r)
 }
 
