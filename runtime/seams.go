@@ -121,6 +121,17 @@ type Converter interface {
 	WriteACI(ctx context.Context, w io.Writer, manifest []byte, root string) error
 }
 
+// Archives reads and writes what docker load and save speak, and decompresses layers.
+type Archives interface {
+	// ReadArchive reads a docker-archive or OCI layout tar to its end, spooling to files in the directory spool where it must. The images'
+	// layers can be opened until close, which removes the spooled files, is called; close is nil only if err isn't. Nothing is verified but the form.
+	ReadArchive(ctx context.Context, r io.Reader, spool string) (images []brig.ArchiveImage, close func() error, err error)
+	// WriteArchive writes images as docker save does since 25: an OCI layout with a manifest.json beside it.
+	WriteArchive(ctx context.Context, w io.Writer, images []brig.ArchiveImage) error
+	// Decompress returns the uncompressed bytes of a layer; the magic bytes decide, not the media type. Closing it does not close r.
+	Decompress(ctx context.Context, r io.Reader, mediaType string) (io.ReadCloser, error)
+}
+
 // Networks gives jails their network. Detach is idempotent.
 type Networks interface {
 	// Attach makes the namespace and joins the networks that c's Spec names. owner is the handle of the container to share with
