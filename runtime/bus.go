@@ -1,0 +1,132 @@
+package runtime
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// busLag is how many events a subscriber may be behind before it is cut off.
+const busLag = 1024
+
+// A Bus carries events from the orchestrators to whoever listens. It remembers the newest ones. Its methods may be used from
+// several goroutines; every subscriber sees the events in the order of publishing.
+type Bus struct {
+	size int // of the history, in events
+
+	mu   sync.Mutex
+	past []brig.Event // the newest, oldest first; at most size
+	subs map[*subscriber]bool
+}
+
+// A subscriber's channel is closed, by Publish, once it is full.
+type subscriber struct{ c chan brig.Event }
+
+// NewBus returns a bus that remembers the newest size events.
+func NewBus(size int) *Bus { return &Bus{size: size, subs: map[*subscriber]bool{}} }
+
+// Publish sends e to all subscribers and sets its Time if that is zero. It never waits: a subscriber that is too far behind is cut off.
+func (b *Bus) Publish(e brig.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	b.past = append(b.past, e)
+	if n := len(b.past) - b.size; n > 0 {
+		b.past = append(b.past[:0:0], b.past[n:]...)
+	}
+	for s := range b.subs {
+		select {
+		case s.c <- e:
+		default:
+			delete(b.subs, s)
+			close(s.c)
+		}
+	}
+}
+
+// Events calls each for the past events from since on, then for new ones, until until or ctx ends, or each fails. As with dockerd, a zero
+// since means no past events, but if until is set it means all that are remembered; a zero until means for ever. ready, if not nil, is
+// called once no later event can be missed. It returns nil when until has come, else ctx's error, each's error, or Unavailable when the
+// caller has fallen too far behind. each may publish.
+func (b *Bus) Events(ctx context.Context, since, until time.Time, ready func(), each func(brig.Event) error) error {
+	past, s := b.subscribe(since, until)
+	defer b.unsubscribe(s)
+	if ready != nil {
+		ready()
+	}
+	for _, e := range past {
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	var over <-chan time.Time
+	if !until.IsZero() {
+		t := time.NewTimer(time.Until(until))
+		defer t.Stop()
+		over = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-over:
+			return b.drain(s, until, each)
+		case e, ok := <-s.c:
+			if !ok {
+				return errs.New(errs.Unavailable, "events: the reader has fallen behind by more than %d events", busLag)
+			}
+			if !until.IsZero() && e.Time.After(until) {
+				return nil
+			}
+			if err := each(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// subscribe takes the matching history and joins in one step, so that no event is lost or doubled between the two.
+func (b *Bus) subscribe(since, until time.Time) ([]brig.Event, *subscriber) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var past []brig.Event
+	if !since.IsZero() || !until.IsZero() {
+		for _, e := range b.past {
+			if !e.Time.Before(since) && (until.IsZero() || !e.Time.After(until)) {
+				past = append(past, e)
+			}
+		}
+	}
+	s := &subscriber{make(chan brig.Event, busLag)}
+	b.subs[s] = true
+	return past, s
+}
+
+func (b *Bus) unsubscribe(s *subscriber) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.subs, s)
+}
+
+// drain delivers what came before until and is still in the channel.
+func (b *Bus) drain(s *subscriber, until time.Time, each func(brig.Event) error) error {
+	b.unsubscribe(s)
+	for {
+		select {
+		case e, ok := <-s.c:
+			if !ok || e.Time.After(until) {
+				return nil
+			}
+			if err := each(e); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
