@@ -14,13 +14,13 @@ import (
 type diskUsageDoc struct {
 	LayersSize  int64
 	Images      []imageSummary
-	Containers  any
+	Containers  []listRow
 	Volumes     []volume.Volume
 	BuildCache  []struct{}
 	BuilderSize *int64 `json:",omitempty"` // before 1.42
 }
 
-// diskUsage knows sizes of images only; a volume's is -1, "not available", as the API has it.
+// diskUsage knows no sizes of volumes: -1, "not available", as the API has it.
 func (s *Server) diskUsage(ctx context.Context, r *request) (response, error) {
 	types := r.query["type"]
 	for _, t := range types {
@@ -35,7 +35,7 @@ func (s *Server) diskUsage(ctx context.Context, r *request) (response, error) {
 		err = s.imageUsage(ctx, r.version, &d)
 	}
 	if err == nil && wants("container") {
-		d.Containers, err = s.containerUsage(ctx, r)
+		d.Containers, err = s.containerUsage(ctx, r.version)
 	}
 	if err == nil && wants("volume") {
 		d.Volumes, err = s.volumeUsage(ctx)
@@ -83,4 +83,12 @@ func (s *Server) volumeUsage(ctx context.Context) ([]volume.Volume, error) {
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+func (s *Server) containerUsage(ctx context.Context, v Version) ([]listRow, error) {
+	all, err := s.Containers.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.listRows(ctx, all, true, v)
 }

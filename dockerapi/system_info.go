@@ -47,11 +47,12 @@ type legacyCommit struct{ ID, Expected string }
 // infoDocument adds to moby's Info what it has dropped and older clients read. Fields here win over those in Info.
 type infoDocument struct {
 	system.Info
-	RegistryConfig                      any
-	ContainerdCommit, RuncCommit        any
-	InitCommit                          any
-	KernelMemory, KernelMemoryTCP       *bool `json:",omitempty"` // before 1.42
-	BridgeNfIptables, BridgeNfIP6tables *bool `json:",omitempty"` // before 1.50
+	RegistryConfig                any
+	ContainerdCommit, RuncCommit  any
+	InitCommit                    any
+	KernelMemory, KernelMemoryTCP *bool `json:",omitempty"`                  // before 1.42
+	BridgeNfIptables              *bool `json:",omitempty"`                  // before 1.50
+	BridgeNfIP6tables             *bool `json:"BridgeNfIp6tables,omitempty"` // likewise
 }
 
 func (s *Server) info(ctx context.Context, r *request) (response, error) {

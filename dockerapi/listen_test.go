@@ -1,0 +1,110 @@
+package dockerapi
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/brigd/brig/internal/errs"
+)
+
+var silent = slog.New(slog.DiscardHandler)
+
+func TestListenUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "nosuchgroup-of-brig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fi, err := os.Lstat(path)
+	if err != nil || fi.Mode() != fs.ModeSocket|0o660 {
+		t.Fatalf("%v, %v", fi.Mode(), err)
+	}
+	if _, err := Listen(t.Context(), silent, "unix://"+path, ""); !errs.Is(err, errs.Conflict) {
+		t.Errorf("a second server: %v, want Conflict", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestListenReplacesADeadSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	dead, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	dead.Close()
+	l, err := Listen(t.Context(), silent, "unix://"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestCloseLeavesAnothersSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(path)
+	other, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	l.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the other's socket is gone: %v", err)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for host, kind := range map[string]errs.Kind{
+		"": errs.Invalid, "/run/x.sock": errs.Invalid, "unix://relative": errs.Invalid, "fd://": errs.Invalid, "npipe:////x": errs.Invalid,
+		"tcp://0.0.0.0:0": errs.Invalid, "tcp://:0": errs.Invalid, "tcp://example.com:0": errs.Invalid, "tcp://[::]:0": errs.Invalid, "tcp://127.0.0.1": errs.Invalid,
+		"unix://" + file: errs.Conflict,
+	} {
+		if l, err := Listen(t.Context(), silent, host, ""); !errs.Is(err, kind) {
+			t.Errorf("%q: %v, want %v", host, err, kind)
+			if l != nil {
+				l.Close()
+			}
+		}
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
+		t.Errorf("the file: %q, %v", b, err)
+	}
+	if _, err := Listen(t.Context(), silent, "unix://"+file+"/x", ""); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("below a file: %v", err)
+	}
+}
+
+func TestListenLoopback(t *testing.T) {
+	for _, host := range []string{"tcp://127.0.0.1:0", "tcp://localhost:0"} {
+		l, err := Listen(t.Context(), silent, host, "")
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+			continue
+		}
+		l.Close()
+	}
+}
