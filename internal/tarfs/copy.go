@@ -238,3 +238,28 @@ func copyData(d, s *os.File) error {
 		}
 	}
 }
+
+// CopyAttrs gives the directory dst the owner, mode, attributes and time of the directory src.
+func CopyAttrs(dst, src string) error {
+	s, err := openRoot(src)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	d, err := openRoot(dst)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(d)
+	st, err := fstat(s)
+	if err == nil {
+		err = copyAttrs(node{fd: d}, node{fd: s}, &st)
+	}
+	if err == nil {
+		err = utimes(d, ".", st.mtime)
+	}
+	if err != nil {
+		return fmt.Errorf("copy attributes of %s to %s: %w", src, dst, err)
+	}
+	return nil
+}

@@ -36,7 +36,12 @@ func chmodat(fd int, name string, mode uint32) error {
 }
 
 // procPath names a file through its directory's descriptor; the l-calls do not follow the last component.
-func procPath(n node) string { return "/proc/self/fd/" + strconv.Itoa(n.dir) + "/" + n.name }
+func procPath(n node) string {
+	if n.dir == unix.AT_FDCWD {
+		return n.name
+	}
+	return "/proc/self/fd/" + strconv.Itoa(n.dir) + "/" + n.name
+}
 
 func setXattr(n node, name, value string) error {
 	if n.fd >= 0 {

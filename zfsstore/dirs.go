@@ -1,0 +1,308 @@
+package zfsstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+)
+
+// dirs is what the drivers share that keep layers and containers as directories: each is made in w/ and renamed into place.
+type dirs struct {
+	root string
+	log  *slog.Logger
+}
+
+func (d *dirs) path(parts ...string) string {
+	return filepath.Join(append([]string{d.root}, parts...)...)
+}
+func (d *dirs) diff(l layer) string { return d.path("l", string(l.RID), "diff") }
+
+// lowMount is the only name in w/<rid>/ where something is ever mounted, besides w/<rid> itself.
+const lowMount = "low"
+
+// newWork makes w/<rid>/<name>, an empty root directory whose time does not depend on now.
+func (d *dirs) newWork(rid brig.RID, name string) (string, error) {
+	dir := d.path("w", string(rid), name)
+	if err := os.RemoveAll(d.path("w", string(rid))); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(d.path("w", string(rid)), 0o711); err != nil {
+		return "", err
+	}
+	return dir, freshRoot(dir)
+}
+
+// freshRoot makes a directory that can be the root of a file system: 0755, root's, from the epoch.
+func freshRoot(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return plainRoot(dir)
+}
+
+func plainRoot(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chtimes(dir, time.Unix(0, 0), time.Unix(0, 0))
+}
+
+// writeFile writes a small file durably; its directory is the caller's to sync.
+func writeFile(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (d *dirs) commit(_ context.Context, w *work, l layer) (layer, error) {
+	l.RID = w.rid
+	b, err := json.Marshal(l)
+	if err != nil {
+		return layer{}, err
+	}
+	dir := d.path("w", string(w.rid))
+	if err := writeFile(filepath.Join(dir, "layer.json"), b); err != nil {
+		return layer{}, err
+	}
+	if err := syncAll(dir); err != nil {
+		return layer{}, fmt.Errorf("sync %s: %w", dir, err)
+	}
+	if err := os.Rename(dir, d.path("l", string(w.rid))); err != nil {
+		return layer{}, err
+	}
+	return l, syncDir(d.path("l"))
+}
+
+func (d *dirs) abort(_ context.Context, w *work) error {
+	if w.close != nil {
+		w.close() // again is harmless, and it was not called if begin's caller never got so far
+	}
+	return errors.Join(os.RemoveAll(d.path("w", string(w.rid))), os.RemoveAll(d.path("l", string(w.rid))))
+}
+
+func (d *dirs) drop(_ context.Context, l layer) error { return d.discard("l", l.RID) }
+
+// discard takes <kind>/<rid> out of sight in one step and then deletes it. Failure to delete is left to Sweep.
+func (d *dirs) discard(kind string, rid brig.RID) error {
+	tomb := d.path("w", string(brig.NewRID()))
+	err := os.Rename(d.path(kind, string(rid)), tomb)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(tomb); err != nil {
+		d.log.Warn("what was removed could not be deleted wholly; the next sweep will try again", "dir", tomb, "err", err)
+	}
+	return nil
+}
+
+// rootFile is c/<rid>/root.json.
+type rootFile struct{ Parent brig.Digest }
+
+// place completes a container that was made in w/<id> and moves it to c/<id>. Metadata of the move is journalled before anything
+// that is written after it, so a record that outlives a power loss finds its dataset.
+func (d *dirs) place(id brig.RID, lineage []layer) error {
+	var r rootFile
+	if len(lineage) > 0 {
+		r.Parent = lineage[0].Chain
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	dir := d.path("w", string(id))
+	if err := writeFile(filepath.Join(dir, "root.json"), b); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, d.path("c", string(id))); err != nil {
+		return err
+	}
+	return syncDir(d.path("c"))
+}
+
+// readJSON reads a small file of the store; ok is false for one that is missing or not whole.
+func readJSON(name string, v any) (ok bool, err error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return json.Unmarshal(b, v) == nil, nil
+}
+
+// rids lists the datasets of one kind; other names are not ours and stay.
+func (d *dirs) rids(kind string) ([]brig.RID, error) {
+	list, err := os.ReadDir(d.path(kind))
+	if err != nil {
+		return nil, err
+	}
+	var out []brig.RID
+	for _, e := range list {
+		if id := brig.RID(e.Name()); id.Valid() {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+func (d *dirs) load(context.Context) ([]layer, map[brig.RID]brig.Digest, error) {
+	ids, err := d.rids("l")
+	if err != nil {
+		return nil, nil, err
+	}
+	var layers []layer
+	for _, id := range ids {
+		var l layer
+		ok, err := readJSON(d.path("l", string(id), "layer.json"), &l)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok && l.RID == id && l.Chain != "" {
+			layers = append(layers, l)
+		}
+	}
+	if ids, err = d.rids("c"); err != nil {
+		return nil, nil, err
+	}
+	roots := map[brig.RID]brig.Digest{}
+	for _, id := range ids {
+		var r rootFile
+		ok, err := readJSON(d.path("c", string(id), "root.json"), &r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			roots[id] = r.Parent
+		}
+	}
+	return layers, roots, nil
+}
+
+func (d *dirs) makeVolume(_ context.Context, id brig.RID, size int64, driver string) (string, error) {
+	if size != 0 {
+		return "", noQuota(driver)
+	}
+	dir := d.path("v", string(id))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return dir, nil
+		}
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	return dir, syncDir(d.path("v"))
+}
+
+func (d *dirs) removeVolume(_ context.Context, id brig.RID) error { return d.discard("v", id) }
+
+// sweepDirs deletes all directories that keep doesn't know; one failure does not stop the rest.
+func (d *dirs) sweepDirs(ctx context.Context, k keep) error {
+	var all []error
+	for kind, known := range map[string]map[brig.RID]bool{"l": k.layers, "c": k.roots, "v": k.volumes, "w": nil} {
+		ids, err := d.rids(kind)
+		all = append(all, err)
+		for _, id := range ids {
+			if known[id] || k.active(id) || ctx.Err() != nil {
+				continue
+			}
+			d.log.Info("sweeping what no record names", "kind", kind, "rid", id)
+			if kind == "w" {
+				all = append(all, os.RemoveAll(d.path(kind, string(id))))
+			} else {
+				all = append(all, d.discard(kind, id))
+			}
+		}
+	}
+	return errors.Join(append(all, ctx.Err())...)
+}
+
+// sweepMounts unmounts what stands beneath mnt/ and w/ for nobody.
+func (d *dirs) sweepMounts(ctx context.Context, k keep) error {
+	var all []error
+	for _, kind := range []string{"mnt", "w"} {
+		ids, err := d.rids(kind)
+		all = append(all, err)
+		for _, id := range ids {
+			if (kind == "mnt" && k.roots[id]) || k.active(id) {
+				continue
+			}
+			dir := d.path(kind, string(id))
+			if err := errors.Join(unmountDir(ctx, d.log, filepath.Join(dir, lowMount)), unmountDir(ctx, d.log, dir)); err != nil {
+				all = append(all, err)
+			} else if kind == "mnt" {
+				all = append(all, os.Remove(dir))
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+// unmountDir unmounts dir if something is mounted there: at once, else again for about a second while it is busy, at last by force
+// (Linux: lazily) with a warning. A missing dir is fine.
+func unmountDir(ctx context.Context, log *slog.Logger, dir string) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		m, err := isMount(dir)
+		if err != nil || !m {
+			return err
+		}
+		if err = tryUnmount(dir); err == nil {
+			continue // mounts can be stacked
+		}
+		if !isBusy(err) {
+			return tooBusy(dir, err)
+		}
+		if wait > 512*time.Millisecond {
+			log.Warn("a mount stays busy and is taken away by force", "path", dir)
+			if err := forceUnmount(dir); err != nil {
+				return tooBusy(dir, err)
+			}
+			continue
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return tooBusy(dir, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// isMount reports whether a file system is mounted on dir: its device then differs from its parent's.
+func isMount(dir string) (bool, error) {
+	a, err := deviceOf(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	b, err := deviceOf(filepath.Dir(dir))
+	return a != b, err
+}

@@ -1,0 +1,392 @@
+// Package zfsstore keeps image chains, container root file systems and volumes, copy-on-write where the host can.
+//
+// One Store serves the seams RootFS, Layers and VolumeData of runtime; behind it stands one of three drivers: zfs (the real
+// thing), overlay (Linux) and copy (the last resort). The Store holds the index, the locks and the rules of who may remove what;
+// a driver only knows how to make, mount and destroy.
+//
+// What is on disk commits itself: a chain exists once its directory has been renamed into place, or its snapshot exists with its
+// properties. Whatever a crash leaves between is not in the index, and Sweep removes it.
+//
+//	<root>/driver          the name of the driver that made the store
+//	<root>/l/<rid>/        a layer: diff/ and layer.json          (overlay, copy)
+//	<root>/c/<rid>/        a container: upper/ and work/, or root/, and root.json
+//	<root>/v/<rid>/        a volume (zfs: its mount point)
+//	<root>/w/<rid>/        unfinished work and what is being deleted
+//	<root>/mnt/<rid>/      mount points of containers (overlay, zfs)
+//	<root>/e/              an empty directory
+package zfsstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/tarfs"
+)
+
+// maxLayers is what overlayfs stacks at most (fs/overlayfs/params.h, OVL_MAX_STACK). All drivers keep to it, so that an image that
+// one host can run runs on every other.
+const maxLayers = 500
+
+// cleanupTime bounds the steps that take back a failed operation.
+const cleanupTime = 30 * time.Second
+
+// layer is one committed layer of a chain.
+type layer struct {
+	Chain, Parent, Diff brig.Digest
+	Size                int64    // bytes of regular files that the layer brings
+	RID                 brig.RID // its directory or dataset
+	Snap                int      `json:",omitempty"` // zfs: number of its snapshot
+}
+
+// work is a layer being made.
+type work struct {
+	rid   brig.RID
+	dir   string        // where the archive is extracted to
+	opts  tarfs.Options // how
+	close func() error  // releases what opts.Lower opened; may be nil
+	snap  int           // zfs: number of the snapshot to take
+	ds    string        // zfs: the dataset that grows
+	base  string        // zfs: the snapshot that ds grows from in place; "" if ds is new
+}
+
+// layerDriver makes and destroys layers. lineage is the parent and its ancestors, top first.
+type layerDriver interface {
+	begin(ctx context.Context, rid brig.RID, lineage []layer) (*work, error)
+	commit(ctx context.Context, w *work, l layer) (layer, error)
+	abort(ctx context.Context, w *work) error
+	drop(ctx context.Context, l layer) error
+}
+
+// rootDriver makes and destroys container root file systems.
+type rootDriver interface {
+	clone(ctx context.Context, id brig.RID, lineage []layer, size int64) error
+	mount(ctx context.Context, id brig.RID, lineage []layer) (string, error)
+	unmount(ctx context.Context, id brig.RID) error
+	changes(ctx context.Context, id brig.RID, lineage []layer) ([]brig.Change, error)
+	remove(ctx context.Context, id brig.RID) error
+}
+
+// houseDriver is the rest: start-up, volumes, housekeeping.
+type houseDriver interface {
+	describe() (name string, status [][2]string)
+	load(ctx context.Context) (layers []layer, roots map[brig.RID]brig.Digest, err error)
+	makeVolume(ctx context.Context, id brig.RID, size int64) (string, error)
+	removeVolume(ctx context.Context, id brig.RID) error
+	// sweep removes all that keep doesn't know.
+	sweep(ctx context.Context, keep keep) error
+}
+
+type driver interface {
+	layerDriver
+	rootDriver
+	houseDriver
+	close() error
+}
+
+// keep says what a sweep must spare.
+type keep struct {
+	layers  map[brig.RID]bool
+	roots   map[brig.RID]bool
+	volumes map[brig.RID]bool
+	active  func(brig.RID) bool // being made or removed right now
+}
+
+// Store is safe for use by many goroutines.
+type Store struct {
+	log *slog.Logger
+	d   driver
+
+	mu     sync.Mutex // guards what follows; never held during I/O
+	chains map[brig.Digest]layer
+	roots  map[brig.RID]brig.Digest // containers, and the chain each stands on
+	pins   map[brig.Digest]int      // chains that something is being built on
+	active map[brig.RID]int
+	locks  map[string]*keyLock
+}
+
+func newStore(ctx context.Context, d driver, log *slog.Logger) (*Store, error) {
+	layers, roots, err := d.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		log: log, d: d, chains: map[brig.Digest]layer{}, roots: roots,
+		pins: map[brig.Digest]int{}, active: map[brig.RID]int{}, locks: map[string]*keyLock{},
+	}
+	for more := true; more; { // parents first, in whatever order they came; an orphan stays out
+		more = false
+		for _, l := range layers {
+			_, have := s.chains[l.Chain]
+			_, parent := s.chains[l.Parent]
+			if !have && (l.Parent == "" || parent) {
+				s.chains[l.Chain], more = l, true
+			}
+		}
+	}
+	return s, nil
+}
+
+// Close releases the store's own mounts where no container uses them. Containers' mounts stay.
+func (s *Store) Close() error { return s.d.close() }
+
+// Driver returns the driver's name and what docker info shows of it.
+func (s *Store) Driver() (name string, status [][2]string) { return s.d.describe() }
+
+// keyLock is one lock of a set; users counts holders and waiters.
+type keyLock struct {
+	ch    chan struct{}
+	users int
+}
+
+// lock waits for the lock named key; ctx ends the wait.
+func (s *Store) lock(ctx context.Context, key string) (unlock func(), err error) {
+	s.mu.Lock()
+	k := s.locks[key]
+	if k == nil {
+		k = &keyLock{ch: make(chan struct{}, 1)}
+		s.locks[key] = k
+	}
+	k.users++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if k.users--; k.users == 0 {
+			delete(s.locks, key)
+		}
+	}
+	select {
+	case k.ch <- struct{}{}:
+		return func() { <-k.ch; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
+// lockRoot locks a container or volume, whose name comes from outside.
+func (s *Store) lockRoot(ctx context.Context, id brig.RID) (unlock func(), err error) {
+	if !id.Valid() {
+		return nil, errs.New(errs.Invalid, "invalid dataset name %q", id)
+	}
+	un, err := s.lock(ctx, "root "+string(id))
+	if err != nil {
+		return nil, err
+	}
+	done := s.begin(id)
+	return func() { done(); un() }, nil
+}
+
+// begin marks rid as worked on, so that a sweep spares it.
+func (s *Store) begin(rid brig.RID) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active[rid]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.active[rid]--; s.active[rid] == 0 {
+			delete(s.active, rid)
+		}
+	}
+}
+
+// lineage returns a chain and its ancestors, top first. The caller holds mu.
+func (s *Store) lineage(chain brig.Digest) ([]layer, error) {
+	var out []layer
+	for c := chain; c != ""; {
+		l, ok := s.chains[c]
+		if !ok {
+			return nil, errs.New(errs.NotFound, "no such layer chain: %s", c)
+		}
+		out = append(out, l)
+		c = l.Parent
+	}
+	return out, nil
+}
+
+// pin returns chain's lineage and keeps it from being dropped until unpin is called. "" is the empty lineage.
+func (s *Store) pin(chain brig.Digest) (lin []layer, unpin func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lin, err = s.lineage(chain); err != nil {
+		return nil, nil, err
+	}
+	s.pins[chain]++
+	return lin, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.pins[chain]--; s.pins[chain] == 0 {
+			delete(s.pins, chain)
+		}
+	}, nil
+}
+
+func (s *Store) find(chain brig.Digest) (layer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok := s.chains[chain]
+	return l, ok
+}
+
+// Has reports whether the chain is committed.
+func (s *Store) Has(_ context.Context, chain brig.Digest) (bool, error) {
+	_, ok := s.find(chain)
+	return ok, nil
+}
+
+// Apply reads the uncompressed layer tar to its end and commits it on top of parent as chain, if its sha256 is diff; otherwise it
+// returns Invalid and leaves nothing. A chain that is there is returned as it is, with tar unread; concurrent calls for one chain
+// wait for the first. NotFound: no such parent.
+func (s *Store) Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader) (brig.Applied, error) {
+	if _, err := brig.ParseDigest(string(diff)); err != nil {
+		return brig.Applied{}, err
+	}
+	if chain != brig.ChainID(parent, diff) {
+		return brig.Applied{}, errs.New(errs.Invalid, "chain %s is not layer %s on %q", chain, diff, parent)
+	}
+	unlock, err := s.lock(ctx, "chain "+string(chain))
+	if err != nil {
+		return brig.Applied{}, err
+	}
+	defer unlock()
+	if l, ok := s.find(chain); ok {
+		return brig.Applied{Diff: l.Diff, Size: l.Size}, nil
+	}
+	lin, unpin, err := s.pin(parent)
+	if err != nil {
+		return brig.Applied{}, err
+	}
+	defer unpin()
+	if len(lin) >= maxLayers {
+		return brig.Applied{}, errs.New(errs.Invalid, "image has more than %d layers, which is what overlayfs can stack", maxLayers)
+	}
+	rid := brig.NewRID()
+	defer s.begin(rid)()
+	l, err := s.apply(ctx, rid, lin, layer{Chain: chain, Parent: parent, Diff: diff}, tar)
+	if err != nil {
+		return brig.Applied{}, errs.Wrap(err, "apply layer %s", diff)
+	}
+	s.mu.Lock()
+	s.chains[chain] = l
+	s.mu.Unlock()
+	return brig.Applied{Diff: l.Diff, Size: l.Size}, nil
+}
+
+func (s *Store) apply(ctx context.Context, rid brig.RID, lin []layer, l layer, tar io.Reader) (_ layer, err error) {
+	w, err := s.d.begin(ctx, rid, lin)
+	if err != nil {
+		return layer{}, err
+	}
+	if l.Size, err = fill(ctx, w, l.Diff, tar); err == nil {
+		l, err = s.d.commit(ctx, w, l)
+	}
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		if e := s.d.abort(ctx, w); e != nil {
+			s.log.Warn("unfinished layer could not be removed; the next sweep will", "rid", rid, "err", e)
+		}
+		return layer{}, err
+	}
+	return l, nil
+}
+
+// fill extracts tar and checks its digest. It returns the bytes of regular files.
+func fill(ctx context.Context, w *work, diff brig.Digest, tar io.Reader) (int64, error) {
+	h := sha256.New()
+	stats, err := tarfs.Extract(ctx, w.dir, io.TeeReader(tar, h), w.opts)
+	if w.close != nil {
+		err = errors.Join(err, w.close())
+	}
+	if err != nil {
+		return 0, err
+	}
+	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != string(diff) {
+		return 0, errs.New(errs.Invalid, "layer has the digest %s, want %s", got, diff)
+	}
+	return stats.Bytes, nil
+}
+
+// inUse says what keeps chain from being dropped. The caller holds mu.
+func (s *Store) inUse(chain brig.Digest) error {
+	if s.pins[chain] > 0 {
+		return errs.New(errs.Conflict, "layer chain %s is being built on", chain)
+	}
+	for id, c := range s.roots {
+		if c == chain {
+			return errs.New(errs.Conflict, "container dataset %s stands on layer chain %s", id, chain)
+		}
+	}
+	for _, l := range s.chains {
+		if l.Parent == chain {
+			return errs.New(errs.Conflict, "layer chain %s stands on %s", l.Chain, chain)
+		}
+	}
+	return nil
+}
+
+// Drop deletes a chain's top layer; one that is not there is dropped already. Conflict: something stands on it.
+func (s *Store) Drop(ctx context.Context, chain brig.Digest) error {
+	unlock, err := s.lock(ctx, "chain "+string(chain))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s.mu.Lock()
+	l, ok := s.chains[chain]
+	if !ok {
+		s.mu.Unlock()
+		return nil
+	}
+	if err := s.inUse(chain); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	delete(s.chains, chain)
+	s.mu.Unlock()
+	defer s.begin(l.RID)()
+	if err := s.d.drop(ctx, l); err != nil {
+		s.mu.Lock()
+		s.chains[chain] = l
+		s.mu.Unlock()
+		return errs.Wrap(err, "drop layer chain %s", chain)
+	}
+	return nil
+}
+
+// MakeVolume makes an empty volume and returns its path. One that exists is returned as it is.
+func (s *Store) MakeVolume(ctx context.Context, id brig.RID, size int64) (string, error) {
+	unlock, err := s.lockRoot(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	p, err := s.d.makeVolume(ctx, id, size)
+	return p, errs.Wrap(err, "make volume %s", id)
+}
+
+// RemoveVolume removes a volume with all that is in it; one that is not there is removed already.
+func (s *Store) RemoveVolume(ctx context.Context, id brig.RID) error {
+	unlock, err := s.lockRoot(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return errs.Wrap(s.d.removeVolume(ctx, id), "remove volume %s", id)
+}
+
+func noQuota(driver string) error {
+	return errs.New(errs.NotImplemented, "the %s storage driver can't hold a size limit", driver)
+}
+
+func tooBusy(path string, err error) error { return fmt.Errorf("unmount %s: %w", path, err) }
