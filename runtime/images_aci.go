@@ -1,0 +1,218 @@
+package runtime
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/undo"
+)
+
+// An aciWorker computes ACI IDs, one at a time, in the background: hashing a whole image would double the time of a pull.
+type aciWorker struct {
+	i    *Images
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	queue   []brig.Digest
+	wake    chan struct{} // has room for one
+	current brig.Digest   // "": none
+	cancel  context.CancelFunc
+	idle    chan struct{} // closed when current has ended
+}
+
+func newACIWorker(i *Images) *aciWorker { return &aciWorker{i: i, wake: make(chan struct{}, 1)} }
+
+func (w *aciWorker) start(ctx context.Context) { w.done.Go(func() { w.run(ctx) }) }
+
+// wait waits for the worker, whose context has been ended.
+func (w *aciWorker) wait() { w.done.Wait() }
+
+func (w *aciWorker) add(id brig.Digest) {
+	w.mu.Lock()
+	if !slices.Contains(w.queue, id) {
+		w.queue = append(w.queue, id)
+	}
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// forget takes an image that has been removed out of the queue; if it is being worked on, forget stops that and waits.
+func (w *aciWorker) forget(id brig.Digest) {
+	w.mu.Lock()
+	w.queue = slices.DeleteFunc(w.queue, func(d brig.Digest) bool { return d == id })
+	var idle chan struct{}
+	if w.current == id {
+		w.cancel()
+		idle = w.idle
+	}
+	w.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}
+
+func (w *aciWorker) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		}
+		for ctx.Err() == nil && w.step(ctx) {
+		}
+	}
+}
+
+// step works on the next image; false: there is none.
+func (w *aciWorker) step(ctx context.Context) bool {
+	w.mu.Lock()
+	if len(w.queue) == 0 {
+		w.mu.Unlock()
+		return false
+	}
+	id := w.queue[0]
+	w.queue = w.queue[1:]
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.current, w.cancel, w.idle = id, cancel, make(chan struct{})
+	w.mu.Unlock()
+	err := w.i.computeACI(ctx, id)
+	if err != nil && ctx.Err() == nil && !errs.Is(err, errs.NotFound) {
+		w.i.log.Warn("the ACI ID stays unknown until the next start", "image", id, "error", err)
+	}
+	w.mu.Lock()
+	close(w.idle)
+	w.current = ""
+	w.mu.Unlock()
+	return true
+}
+
+// computeACI finds an image's ACI ID and records it.
+func (i *Images) computeACI(ctx context.Context, id brig.Digest) error {
+	img, l, err := i.borrow(ctx, string(id))
+	if err != nil {
+		return err
+	}
+	defer l.release(ctx)
+	if img.ACI.ID != "" {
+		return nil
+	}
+	h := sha512.New()
+	if err := i.writeACI(ctx, img, h); err != nil {
+		return err
+	}
+	return i.recordACI(ctx, id, "sha512-"+hex.EncodeToString(h.Sum(nil)))
+}
+
+func (i *Images) recordACI(ctx context.Context, id brig.Digest, aciID string) error {
+	i.write.Lock()
+	defer i.write.Unlock()
+	i.mu.Lock()
+	e := i.images[id]
+	i.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	img := *e.img
+	img.ACI.ID = aciID
+	r, err := imagePut(&img)
+	if err != nil {
+		return err
+	}
+	if err := i.Records.Put(ctx, []brig.Record{r}, nil); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	e.img = &img
+	i.mu.Unlock()
+	return nil
+}
+
+// writeACI writes the image's flat ACI from a temporary clone. The caller holds a lease.
+func (i *Images) writeACI(ctx context.Context, img *brig.Image, w io.Writer) (err error) {
+	manifest, err := i.Blobs.Get(img.ACI.Manifest)
+	if err != nil {
+		return errs.Wrap(err, "appc manifest of image %s", shortDigest(img.ID))
+	}
+	var u undo.Stack
+	defer u.Run(ctx, &err)
+	rid := brig.NewRID()
+	u.Push("remove the temporary clone", func(ctx context.Context) error { return i.RootFS.Remove(ctx, rid) })
+	if err := i.RootFS.Prepare(ctx, rid, img.Chain(), 0); err != nil {
+		return errs.Wrap(err, "clone image %s", shortDigest(img.ID))
+	}
+	root, err := i.RootFS.Mount(ctx, rid)
+	if err != nil {
+		return errs.Wrap(err, "mount image %s", shortDigest(img.ID))
+	}
+	return errs.Wrap(i.Converter.WriteACI(ctx, w, manifest, root), "write the ACI of image %s", shortDigest(img.ID))
+}
+
+// ExportACI writes the image as a flat, uncompressed ACI, whose sha512 is the image's ACI ID.
+func (i *Images) ExportACI(ctx context.Context, ref string, w io.Writer) error {
+	img, l, err := i.borrow(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer l.release(ctx)
+	return i.writeACI(ctx, img, w)
+}
+
+// ImageBlob returns the exact bytes of an image's config (kind "config") or of its appc manifest ("aci").
+func (i *Images) ImageBlob(ctx context.Context, ref, kind string) ([]byte, error) {
+	img, l, err := i.borrow(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer l.release(ctx)
+	switch kind {
+	case "config":
+		return i.Blobs.Get(img.ID)
+	case "aci":
+		return i.Blobs.Get(img.ACI.Manifest)
+	}
+	return nil, errs.New(errs.Invalid, "no such document of an image: %q", kind)
+}
+
+// ImageHistory returns an image's history, newest first. An entry that made a layer has its size.
+func (i *Images) ImageHistory(ctx context.Context, ref string) ([]brig.History, error) {
+	config, err := i.ImageBlob(ctx, ref, "config")
+	if err != nil {
+		return nil, err
+	}
+	doc, err := i.Converter.ImageConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	info, err := i.ImageGet(ctx, string(brig.DigestOf(config)))
+	if err != nil {
+		return nil, err
+	}
+	out, layer := []brig.History{}, 0
+	for _, h := range doc.History {
+		line := brig.History{ID: "<missing>", Created: parseTime(h.Created), CreatedBy: h.CreatedBy, Comment: h.Comment}
+		if !h.Empty {
+			if layer >= len(info.Layers) {
+				return nil, errs.As(errs.Internal, errors.New("too many non-empty layers in History section"))
+			}
+			line.Size = info.Layers[layer].Size
+			layer++
+		}
+		out = append(out, line)
+	}
+	slices.Reverse(out)
+	if len(out) > 0 {
+		out[0].ID, out[0].Tags = string(info.ID), info.Tags
+	}
+	return out, nil
+}

@@ -1,0 +1,198 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// find returns the image that s means, and the normalized reference that led to it, "" if an ID or a prefix of one did. A name wins over
+// a prefix. mu is held. A prefix that several images share is NotFound, as with dockerd.
+func (i *Images) find(s string) (e *imageEntry, ref string, err error) {
+	p, err := parseRef(s)
+	if err != nil {
+		return nil, "", err
+	}
+	if p.named == nil {
+		if e = i.images[p.id]; e == nil {
+			return nil, "", p.missing()
+		}
+		return e, "", nil
+	}
+	if id, ok := i.refs[p.named.String()]; ok {
+		return i.images[id], p.named.String(), nil
+	}
+	if e = i.search(p.given); e == nil {
+		return nil, "", p.missing()
+	}
+	return e, "", nil
+}
+
+// search finds the one image whose ID begins with prefix; nil if none or several do. mu is held.
+func (i *Images) search(prefix string) (found *imageEntry) {
+	prefix = strings.TrimPrefix(prefix, "sha256:")
+	if prefix == "" {
+		return nil
+	}
+	for id, e := range i.images {
+		if strings.HasPrefix(id.Hex(), prefix) {
+			if found != nil {
+				return nil
+			}
+			found = e
+		}
+	}
+	return found
+}
+
+// With finds an image and calls use with it; the image is not removed before use returns. platform, if not "", is os[/arch[/variant]].
+// NotFound: no such image, or only one for another platform. use must not call With, ImageRemove or Pull of the same image.
+func (i *Images) With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error {
+	i.mu.Lock()
+	e, err := i.pin(ctx, ref)
+	i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer i.unpin(e)
+	if platform != "" && !matches(i.Host, brig.ParsePlatform(platform), e.img.Platform) {
+		return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
+			ref, e.img.Platform, strings.ToLower(platform))
+	}
+	return use(e.img)
+}
+
+// pin finds an image and keeps it from being removed until unpin. It waits for a removal under way, since that may fail. mu is held.
+func (i *Images) pin(ctx context.Context, ref string) (*imageEntry, error) {
+	for {
+		e, _, err := i.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		if !e.removing {
+			e.pins++
+			return e, nil
+		}
+		if err := i.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (i *Images) unpin(e *imageEntry) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	e.pins--
+	i.notify()
+}
+
+// borrow finds an image and takes a lease on all that it needs; unlike With it lets the image itself be removed meanwhile.
+func (i *Images) borrow(ctx context.Context, ref string) (img *brig.Image, l *lease, err error) {
+	err = i.With(ctx, ref, "", func(found *brig.Image) error {
+		img, l = found, i.lease()
+		l.image(found)
+		return nil
+	})
+	return img, l, err
+}
+
+// matches reports whether an image made for have is what want asks for. What want leaves open is the host's, but for a variant,
+// which then may be any. arm64 and arm64/v8 are the same.
+func matches(host, want, have brig.Platform) bool {
+	if want.Architecture == "" {
+		want.Architecture, want.Variant = host.Architecture, ""
+	}
+	alias := map[string]string{"x86_64": "amd64", "aarch64": "arm64"}
+	if a, ok := alias[want.Architecture]; ok {
+		want.Architecture = a
+	}
+	variant := func(p brig.Platform) string {
+		if p.Architecture == "arm64" && p.Variant == "" {
+			return "v8"
+		}
+		return p.Variant
+	}
+	return want.OS == have.OS && want.Architecture == have.Architecture && (want.Variant == "" || variant(want) == variant(have))
+}
+
+// ImageTag gives an image one more name, which another image may lose by it.
+func (i *Images) ImageTag(ctx context.Context, ref, repo, tag string) error {
+	named, err := tagRef(repo, tag)
+	if err != nil {
+		return err
+	}
+	i.write.Lock()
+	defer i.write.Unlock()
+	i.mu.Lock()
+	e, _, err := i.find(ref)
+	i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := i.Records.Put(ctx, []brig.Record{refPut(named.String(), e.img.ID)}, nil); err != nil {
+		return errs.Wrap(err, "tag image %s", ref)
+	}
+	i.mu.Lock()
+	i.refs[named.String()] = e.img.ID
+	i.mu.Unlock()
+	i.event("tag", e.img, string(e.img.ID), reference.FamiliarString(named))
+	return nil
+}
+
+func refPut(ref string, id brig.Digest) brig.Record {
+	v, _ := json.Marshal(refRecord{id}) // a struct of strings has no way to fail
+	return brig.Record{Kind: kindRef, Key: ref, Value: v}
+}
+
+func imagePut(img *brig.Image) (brig.Record, error) {
+	v, err := json.Marshal(img)
+	return brig.Record{Kind: kindImage, Key: img.ID.Hex(), Value: v}, err
+}
+
+// commit records img, if it is new, and lets refs (normalized) name it, in one transaction. All that img names is held by the caller. It
+// returns the references that did not name it before, with the images that they named ("" for none).
+func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (moved map[string]brig.Digest, err error) {
+	i.write.Lock()
+	defer i.write.Unlock()
+	i.mu.Lock()
+	old := i.images[img.ID]
+	moved = map[string]brig.Digest{}
+	for _, r := range refs {
+		if i.refs[r] != img.ID {
+			moved[r] = i.refs[r]
+		}
+	}
+	i.mu.Unlock()
+	var puts []brig.Record
+	if old == nil {
+		r, err := imagePut(img)
+		if err != nil {
+			return nil, err
+		}
+		puts = append(puts, r)
+	}
+	for r := range moved {
+		puts = append(puts, refPut(r, img.ID))
+	}
+	if len(puts) == 0 {
+		return moved, nil
+	}
+	if err := i.Records.Put(ctx, puts, nil); err != nil {
+		return nil, errs.Wrap(err, "record image %s", shortDigest(img.ID))
+	}
+	if old == nil {
+		i.enter(img)
+		i.aci.add(img.ID)
+	}
+	i.mu.Lock()
+	for r := range moved {
+		i.refs[r] = img.ID
+	}
+	i.mu.Unlock()
+	return moved, nil
+}
