@@ -1,0 +1,432 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moby/sys/signal"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// defaultStop is how long a stop waits before it kills, in seconds.
+const defaultStop = 10
+
+// watch waits for the container's process and records its end. It belongs to c.work.
+func (c *Containers) watch(ct *container, h *brig.Handle) {
+	exit, ok := c.await(ct, h)
+	if ok {
+		c.ended(ct, h, exit)
+	}
+}
+
+// await returns the process's exit; false if Containers closes meanwhile. A jail that can't be waited for is looked at anew
+// until it is known to have ended.
+func (c *Containers) await(ct *container, h *brig.Handle) (brig.Exit, bool) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Minute) {
+		exit, err := c.cfg.Processes.Wait(c.base, h)
+		if err == nil {
+			return exit, true
+		}
+		if c.base.Err() != nil {
+			return brig.Exit{}, false
+		}
+		c.log.Error("wait for a container's process", "container", ct.id.Short(), "err", err)
+		running, last, aerr := c.cfg.Jails.Adopt(c.base, h)
+		if aerr == nil && !running {
+			return lostExit(last, err), true
+		}
+		if !sleep(c.base, pause) {
+			return brig.Exit{}, false
+		}
+	}
+}
+
+// lostExit is what is known of a process that ended unseen: what the exit file says, else 255.
+func lostExit(last *brig.Exit, why error) brig.Exit {
+	if last != nil {
+		return *last
+	}
+	e := brig.Exit{Code: 255, Time: time.Now().UTC(), Error: "the end of the container's process was not seen"}
+	if why != nil {
+		e.Error += ": " + why.Error()
+	}
+	return e
+}
+
+// sleep returns false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ended records the end of a run: it saves the exit before it clears up, since clearing up deletes jailer's own note of it; a
+// crash in between leaves what sweeps remove. Then waiters learn of it, and the policy says what comes next.
+func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
+	ctx := context.WithoutCancel(c.base)
+	ct.lock <- struct{}{}
+	defer ct.lock.release()
+	cur := c.record(ct)
+	if !cur.State.HasProcess() || cur.Handle == nil {
+		return
+	}
+	next := exited(cur, exit)
+	again := c.restartWanted(ct, cur, exit)
+	to := brig.Exited
+	if again {
+		to = brig.Restarting
+		next.RestartCount++
+	}
+	log := c.log.With("container", ct.id.Short())
+	if err := move(next, to); err != nil {
+		log.Error("record the end of a run", "err", err)
+		return
+	}
+	c.mu.Lock()
+	leaves := !again && cur.Spec.AutoRemove && !ct.removing
+	ct.removing = ct.removing || leaves
+	c.mu.Unlock()
+	if !leaves {
+		if err := c.save(ctx, ct, next); err != nil {
+			log.Error("record the end of a run; it will be found again when brigd starts", "err", err)
+		}
+	}
+	if err := c.clear(ctx, ct, h); err != nil {
+		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
+	}
+	c.showEnd(ct, cur, next, exit)
+	switch {
+	case again:
+		c.restartLater(ct, exit.Time.Sub(cur.StartedAt))
+	case leaves:
+		if err := c.destroy(ctx, ct, true); err != nil {
+			log.Error("remove a container that ended", "err", err)
+			c.mu.Lock()
+			ct.removing = false
+			c.mu.Unlock()
+		}
+	}
+}
+
+// exited is cur after the end of its run, its state not yet moved.
+func exited(cur *brig.Container, exit brig.Exit) *brig.Container {
+	next := cur.Clone()
+	next.PID, next.Handle, next.ExitCode, next.OOMKilled, next.FinishedAt = 0, nil, exit.Code, exit.OOMKilled, exit.Time
+	if next.FinishedAt.IsZero() {
+		next.FinishedAt = time.Now().UTC()
+	}
+	next.Error = exit.Error
+	for name, ep := range next.Endpoints {
+		next.Endpoints[name] = brig.Endpoint{Spec: ep.Spec, NetworkID: ep.NetworkID, DNSNames: ep.DNSNames}
+	}
+	return next
+}
+
+// clear releases what a run had; every part is tried. The caller holds ct's lock.
+func (c *Containers) clear(ctx context.Context, ct *container, h *brig.Handle) error {
+	var detaching sync.WaitGroup
+	var derr error
+	detaching.Go(func() { derr = c.cfg.Networks.Detach(ctx, ct.id) })
+	err := c.cfg.Jails.Destroy(ctx, h)
+	err = errors.Join(err, c.leaveRoot(ctx, ct))
+	detaching.Wait()
+	return errors.Join(err, derr)
+}
+
+// showEnd makes the end of a run visible and publishes its events, in Docker's order.
+func (c *Containers) showEnd(ct *container, cur, next *brig.Container, exit brig.Exit) {
+	c.mu.Lock()
+	ct.rec, ct.jail = next, nil
+	c.mu.Unlock()
+	if exit.OOMKilled {
+		c.event(next, "oom")
+	}
+	ran := int64(next.FinishedAt.Sub(cur.StartedAt).Seconds())
+	c.event(next, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(max(0, ran), 10))
+	c.networkEvents(cur, "disconnect")
+	c.volumeEvents(cur, "unmount")
+	if next.State == brig.Exited {
+		c.rest(ct, next)
+	}
+}
+
+// rest wakes who waits for ct to be no longer active.
+func (c *Containers) rest(ct *container, d *brig.Container) {
+	c.mu.Lock()
+	if ct.idle != nil && !closed(ct.idle) {
+		close(ct.idle)
+	}
+	c.mu.Unlock()
+	c.wake(ct, brig.Exit{Code: d.ExitCode, Time: d.FinishedAt, OOMKilled: d.OOMKilled, Error: d.Error}, brig.WaitNotRunning, brig.WaitNextExit)
+}
+
+// parseSignal reads a signal's name, with or without SIG, or number; "" is def.
+func parseSignal(s string, def syscall.Signal) (syscall.Signal, error) {
+	if s == "" {
+		return def, nil
+	}
+	sig, err := signal.ParseSignal(s)
+	if err == nil && (sig < 1 || sig > 64) {
+		err = errs.New(errs.Invalid, "invalid signal: %s", s)
+	}
+	return sig, errs.As(errs.Invalid, err)
+}
+
+// view returns ct's record, the channel that closes when it is no longer active, and that which ends a wait for a restart.
+func (c *Containers) view(ct *container) (d *brig.Container, idle, halt chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ct.rec, ct.idle, ct.halt
+}
+
+// stopped marks ct as stopped by a user, so that no policy starts it again.
+func (c *Containers) markStopped(ct *container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ct.stopped = true
+	if ct.halt != nil {
+		close(ct.halt)
+		ct.halt = nil
+	}
+}
+
+// Stop ends a container: its stop signal, and after the timeout KILL. It goes on when ctx ends, and returns early when
+// Containers closes. NotModified if it doesn't run.
+func (c *Containers) Stop(ctx context.Context, ref string, o brig.StopOptions) error {
+	ct, err := c.find(ref)
+	if err != nil {
+		return err
+	}
+	if d := c.record(ct); !d.State.Active() {
+		return errs.New(errs.NotModified, "container %s is already stopped", d.ID.Short())
+	}
+	return c.stop(ctx, ct, o)
+}
+
+func (c *Containers) stop(ctx context.Context, ct *container, o brig.StopOptions) error {
+	ctx = context.WithoutCancel(ctx)
+	d, idle, _ := c.view(ct)
+	sig, err := parseSignal(cmp.Or(o.Signal, d.Spec.StopSignal), syscall.SIGTERM)
+	if err != nil {
+		return err
+	}
+	if d.State == brig.Restarting {
+		c.markStopped(ct)
+		return c.waitIdle(ctx, idle)
+	}
+	if err := c.signal(ctx, ct, sig, true); err != nil && !errs.Is(err, errs.Conflict) {
+		c.log.Warn("signal a container to stop; it will be killed", "container", ct.id.Short(), "err", err)
+	}
+	ended, err := c.waitFor(ctx, idle, stopTimeout(o, &d.Spec))
+	if err != nil {
+		return err
+	}
+	if !ended {
+		if err := c.kill(ctx, ct); err != nil {
+			return err
+		}
+	}
+	c.event(c.record(ct), "stop")
+	return nil
+}
+
+// stopTimeout is in seconds; negative: for ever.
+func stopTimeout(o brig.StopOptions, s *brig.Spec) int {
+	switch {
+	case o.Timeout != nil:
+		return *o.Timeout
+	case s.StopTimeout != nil:
+		return *s.StopTimeout
+	}
+	return defaultStop
+}
+
+// waitFor waits up to so many seconds, negative for ever, for idle to close.
+func (c *Containers) waitFor(ctx context.Context, idle chan struct{}, seconds int) (bool, error) {
+	if seconds < 0 {
+		return true, c.waitIdle(ctx, idle)
+	}
+	t := time.NewTimer(time.Duration(seconds) * time.Second)
+	defer t.Stop()
+	select {
+	case <-idle:
+		return true, nil
+	case <-t.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-c.base.Done():
+		return false, errs.New(errs.Unavailable, "brigd is stopping")
+	}
+}
+
+func (c *Containers) waitIdle(ctx context.Context, idle chan struct{}) error {
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.base.Done():
+		return errs.New(errs.Unavailable, "brigd is stopping")
+	}
+}
+
+// kill sends KILL and waits for the end; a container that isn't active is dead already.
+func (c *Containers) kill(ctx context.Context, ct *container) error {
+	d, idle, _ := c.view(ct)
+	if !d.State.Active() {
+		return nil
+	}
+	if d.State == brig.Restarting {
+		c.markStopped(ct)
+	} else if err := c.signal(ctx, ct, syscall.SIGKILL, true); err != nil && !errs.Is(err, errs.Conflict) {
+		return err
+	}
+	return c.waitIdle(ctx, idle)
+}
+
+// signal sends a signal to the main process and publishes the event. With stops the container shall end by it: no policy restarts
+// it, and a paused one is resumed so that the signal gets through.
+func (c *Containers) signal(ctx context.Context, ct *container, sig syscall.Signal, stops bool) error {
+	d := c.record(ct)
+	if !d.State.HasProcess() || d.Handle == nil {
+		return errs.New(errs.Conflict, "container %s is not running", d.ID)
+	}
+	if stops {
+		c.markStopped(ct)
+	}
+	if err := c.cfg.Processes.Signal(ctx, d.Handle, "", int(sig)); err != nil {
+		return errs.Wrap(err, "send signal %d to container %s", int(sig), d.ID.Short())
+	}
+	c.event(d, "kill", "signal", strconv.Itoa(int(sig)))
+	if stops && d.State == brig.Paused {
+		if err := c.Unpause(ctx, string(d.ID)); err != nil && !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Kill sends a signal, "" for KILL, to a running container; after KILL it waits for the end.
+func (c *Containers) Kill(ctx context.Context, ref, sigName string) error {
+	sig, err := parseSignal(sigName, syscall.SIGKILL)
+	if err != nil {
+		return err
+	}
+	ct, err := c.find(ref)
+	if err != nil {
+		return err
+	}
+	d := c.record(ct)
+	if !d.State.HasProcess() {
+		return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, d.ID)
+	}
+	if sig == syscall.SIGKILL {
+		return errs.Wrap(c.kill(ctx, ct), "cannot kill container: %s", ref)
+	}
+	own, err := parseSignal(d.Spec.StopSignal, sig)
+	if err != nil {
+		return err
+	}
+	return errs.Wrap(c.signal(ctx, ct, sig, own == sig), "cannot kill container: %s", ref)
+}
+
+// Restart stops a container if it runs, and starts it.
+func (c *Containers) Restart(ctx context.Context, ref string, o brig.StopOptions) error {
+	ct, err := c.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.record(ct).State.Active() {
+		c.mu.Lock()
+		mine := !ct.removing
+		ct.removing = true // keeps a container that removes itself
+		c.mu.Unlock()
+		if !mine {
+			return errs.New(errs.Conflict, "removal of container %s is already in progress", ref)
+		}
+		err := c.stop(ctx, ct, o)
+		c.mu.Lock()
+		ct.removing = false
+		c.mu.Unlock()
+		if err != nil {
+			return errs.Wrap(err, "Cannot restart container %s", ref)
+		}
+	}
+	if ct, err = c.hold(ctx, string(ct.id)); err != nil {
+		return err
+	}
+	defer ct.lock.release()
+	if err := c.startByUser(ctx, ct); err != nil && !errs.Is(err, errs.NotModified) {
+		return errs.Wrap(err, "Cannot restart container %s", ref)
+	}
+	c.event(c.record(ct), "restart")
+	return nil
+}
+
+// Pause freezes a running container.
+func (c *Containers) Pause(ctx context.Context, ref string) error {
+	ct, err := c.hold(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer ct.lock.release()
+	d := c.record(ct)
+	switch {
+	case d.State == brig.Paused:
+		return errs.New(errs.Conflict, "container %s is already paused", ct.id)
+	case d.State == brig.Restarting:
+		return errs.New(errs.Conflict, "container %s is restarting, wait until the container is running", ct.id)
+	case d.State != brig.Running:
+		return errs.New(errs.Conflict, "container %s is not running", ct.id)
+	}
+	next := d.Clone()
+	if err := move(next, brig.Paused); err != nil {
+		return err
+	}
+	if err := c.cfg.Freezer.Pause(ctx, d.Handle); err != nil {
+		return errs.Wrap(err, "cannot pause container %s", ct.id)
+	}
+	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
+		return errors.Join(err, c.cfg.Freezer.Resume(context.WithoutCancel(ctx), d.Handle))
+	}
+	c.event(next, "pause")
+	return nil
+}
+
+// Unpause lets a paused container go on.
+func (c *Containers) Unpause(ctx context.Context, ref string) error {
+	ct, err := c.hold(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer ct.lock.release()
+	d := c.record(ct)
+	if d.State != brig.Paused {
+		return errs.New(errs.Conflict, "container %s is not paused", ct.id)
+	}
+	next := d.Clone()
+	if err := move(next, brig.Running); err != nil {
+		return err
+	}
+	if err := c.cfg.Freezer.Resume(ctx, d.Handle); err != nil {
+		return errs.Wrap(err, "cannot unpause container %s", ct.id)
+	}
+	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
+		return err
+	}
+	c.event(next, "unpause")
+	return nil
+}
