@@ -11,16 +11,27 @@ import (
 	"github.com/brigd/brig/internal/brig"
 )
 
-// imageInspectDoc is moby's InspectResponse as API 1.51 and before had it. Fields here win over those in InspectResponse.
+// imageInspectDoc is moby's InspectResponse as API 1.51 and before had it, in dockerd's order.
 type imageInspectDoc struct {
-	image.InspectResponse
-	Config                any
-	Author, Comment       string
-	Parent, DockerVersion string  // present, though empty, before 1.52
-	Container             *string `json:",omitempty"` // before 1.45
-	ContainerConfig       any     `json:",omitempty"` // before 1.45
-	VirtualSize           *int64  `json:",omitempty"` // before 1.44
-	Created               *string `json:",omitempty"` // absent if the image doesn't say, from 1.44 on
+	ID              string `json:"Id"`
+	RepoTags        []string
+	RepoDigests     []string
+	Parent          string // this, Comment, DockerVersion and Author are there, though empty, before 1.52
+	Comment         string
+	Created         *string `json:",omitempty"` // absent if the image doesn't say, from 1.44 on
+	Container       *string `json:",omitempty"` // before 1.45
+	ContainerConfig any     `json:",omitempty"` // before 1.45
+	DockerVersion   string
+	Author          string
+	Config          any
+	Architecture    string
+	Variant         string `json:",omitempty"`
+	Os              string
+	Size            int64
+	VirtualSize     *int64 `json:",omitempty"` // before 1.44
+	GraphDriver     storage.DriverData
+	RootFS          image.RootFS
+	Metadata        image.Metadata
 }
 
 // imageConfigDoc is the Config of an image up to 1.51: these fields are there even when empty.
@@ -72,12 +83,9 @@ func (s *Server) imageInspect(ctx context.Context, r *request) (response, error)
 // newImageInspect is the version shim of image inspect (moby's API version history, v1.43 to v1.52).
 func newImageInspect(v Version, i *brig.ImageInfo, driver string) imageInspectDoc {
 	d := imageInspectDoc{
-		InspectResponse: image.InspectResponse{
-			ID: string(i.ID), RepoTags: nonNil(i.Tags), RepoDigests: nonNil(i.Digests),
-			Architecture: i.Platform.Architecture, Variant: i.Platform.Variant, Os: i.Platform.OS, Size: i.Size,
-			GraphDriver: &storage.DriverData{Name: driver},
-			RootFS:      image.RootFS{Type: "layers"},
-		},
+		ID: string(i.ID), RepoTags: nonNil(i.Tags), RepoDigests: nonNil(i.Digests),
+		Architecture: i.Platform.Architecture, Variant: i.Platform.Variant, Os: i.Platform.OS, Size: i.Size,
+		GraphDriver: storage.DriverData{Name: driver}, RootFS: image.RootFS{Type: "layers"},
 		Author: i.Config.Author, Comment: i.Config.Comment, DockerVersion: i.Config.DockerVersion,
 	}
 	for _, l := range i.Layers {

@@ -6,8 +6,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brigd/brig/internal/errs"
 )
@@ -106,5 +110,25 @@ func TestListenLoopback(t *testing.T) {
 			continue
 		}
 		l.Close()
+	}
+}
+
+func TestListenGivesTheGroupTheSocket(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: gives a socket to another group")
+	}
+	g, err := user.LookupGroup("daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil || strconv.Itoa(int(st.Gid)) != g.Gid {
+		t.Errorf("group %d, want %s (%v)", st.Gid, g.Gid, err)
 	}
 }

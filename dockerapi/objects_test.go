@@ -138,13 +138,13 @@ func TestVersionAndInfo(t *testing.T) {
 		version       string
 		there, absent []string
 	}{
-		{"1.51", []string{"Runtimes.runc.path", "Swarm.LocalNodeState", "Plugins.Volume", "Warnings", "RegistryConfig.IndexConfigs.docker.io"}, []string{"KernelMemory", "BridgeNfIptables", "RuncCommit.Expected"}},
+		{"1.51", []string{"Runtimes.runc.path", "Swarm.LocalNodeState", "Plugins.Volume", "Warnings", "RegistryConfig.IndexConfigs"}, []string{"KernelMemory", "BridgeNfIptables", "RuncCommit.Expected"}},
 		{"1.48", []string{"BridgeNfIptables", "RuncCommit.Expected", "RegistryConfig.IndexConfigs"}, []string{"KernelMemory"}},
 		{"1.41", []string{"KernelMemory", "BridgeNfIp6tables"}, nil},
 	} {
 		i := d.object(t, "/v"+c.version+"/info")
 		for _, key := range c.there {
-			if !hasKey(i, strings.Replace(key, "docker.io", "docker_io", 1)) && !strings.HasSuffix(key, "docker.io") {
+			if !hasKey(i, key) {
 				t.Errorf("%s: no %s", c.version, key)
 			}
 		}

@@ -176,7 +176,8 @@ func (a *answer) takeOver() (*hijackedConn, error) {
 	return &hijackedConn{Conn: conn, r: buf.Reader}, nil
 }
 
-// shutdownGrace is how long running requests may go on after Serve's context has ended; then their contexts end too.
+// shutdownGrace is how long running requests may go on after Serve's context has ended. Then their contexts end, and after as long
+// again their connections.
 const shutdownGrace = time.Second
 
 // Serve answers on the listeners until ctx ends or one of them fails, and returns when all handlers have. It closes the listeners.
@@ -206,15 +207,21 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	grace, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-	defer done()
-	srv.Shutdown(grace) // its error is that the grace is over
+	shutdown(srv)
 	cancel()
+	shutdown(srv)
+	srv.Close() // and with it what is still being written to clients that don't read
 	serving.Wait()
 	handlers.Wait()
-	srv.Close()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
 	return errs.Wrap(err, "serve the API")
+}
+
+// shutdown closes the listeners and waits for requests to end, at most shutdownGrace. Its only error is that the time is over.
+func shutdown(srv *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	srv.Shutdown(ctx)
 }

@@ -172,6 +172,34 @@ func TestShutdownEndsStreams(t *testing.T) {
 	}
 }
 
+// A client that reads nothing can't hold up the daemon's end.
+func TestShutdownWithAStuckClient(t *testing.T) {
+	d := newDaemon(t)
+	stuck := make(chan struct{})
+	d.images.pull = func(ctx context.Context, _ brig.PullRequest, report func(brig.Progress)) error {
+		for n := 0; ctx.Err() == nil; n++ { // until more than a socket buffers: then report blocks
+			if n == 100 {
+				close(stuck)
+			}
+			report(brig.Progress{Status: strings.Repeat("x", 1<<16)})
+		}
+		return ctx.Err()
+	}
+	c, err := net.Dial("unix", d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "POST /images/create?fromImage=x&tag=1 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(io.Discard, c, 100<<16); err != nil {
+		t.Fatal(err)
+	}
+	<-stuck
+	d.stop()
+}
+
 func TestNewWantsEveryBackend(t *testing.T) {
 	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "Containers") {
 		t.Errorf("%v", err)
