@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ type session struct {
 	once     sync.Once
 	beginErr error
 	conn     *hijackedConn
+	in       io.Reader  // the client's bytes
 	writing  sync.Mutex // one frame at a time
 
 	stdin   *io.PipeReader
@@ -78,6 +80,10 @@ func (s *session) begin() error {
 		if s.conn, s.beginErr = s.a.takeOver(); s.beginErr != nil {
 			return
 		}
+		// What net/http has read already comes first. Its own reader isn't used for the rest: it ends the request's context at the
+		// client's half-close.
+		early, _ := s.conn.r.Peek(s.conn.r.Buffered())
+		s.in = io.MultiReader(bytes.NewReader(early), s.conn.Conn)
 		s.watcher = secondConn(s.conn.Conn) // first of all: it makes the descriptor block for a moment
 		if s.beginErr = s.writeHead(); s.beginErr != nil {
 			s.cancel(errClientGone)
@@ -107,9 +113,9 @@ func (s *session) writeHead() error {
 // pump brings what the client sends to stdin. When the engine no longer wants it, the rest is thrown away.
 func (s *session) pump() {
 	defer close(s.pumped)
-	_, err := io.Copy(s.feed, s.conn)
+	_, err := io.Copy(s.feed, s.in)
 	if errors.Is(err, io.ErrClosedPipe) {
-		io.Copy(io.Discard, s.conn) // ends with the client's end or the session's
+		io.Copy(io.Discard, s.in) // ends with the client's end or the session's
 		return
 	}
 	if err != nil {

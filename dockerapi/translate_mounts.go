@@ -186,6 +186,9 @@ func checkVolumeName(name string) error {
 	if name == "" {
 		return nil
 	}
+	if len(name) == 1 {
+		return invalid("volume name is too short, names should be at least two alphanumeric characters")
+	}
 	if err := brig.CheckName("volume", name); err != nil {
 		return invalid("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
 	}
