@@ -120,22 +120,21 @@ func (d *dirs) discard(kind string, rid brig.RID) error {
 	return nil
 }
 
-// rootFile is c/<rid>/root.json.
-type rootFile struct{ Parent brig.Digest }
+// parentLink is c/<rid>/parent: a symlink whose target is the chain that the container stands on, or noParent. Journalling file
+// systems keep a link's target with the metadata, so that one fsync of the directory makes all of a new container durable.
+const (
+	parentLink = "parent"
+	noParent   = "none"
+)
 
-// place completes a container that was made in w/<id> and moves it to c/<id>. Metadata of the move is journalled before anything
-// that is written after it, so a record that outlives a power loss finds its dataset.
+// place completes a container that was made in w/<id> and moves it to c/<id>.
 func (d *dirs) place(id brig.RID, lineage []layer) error {
-	var r rootFile
+	parent := noParent
 	if len(lineage) > 0 {
-		r.Parent = lineage[0].Chain
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		return err
+		parent = string(lineage[0].Chain)
 	}
 	dir := d.path("w", string(id))
-	if err := writeFile(filepath.Join(dir, "root.json"), b); err != nil {
+	if err := os.Symlink(parent, filepath.Join(dir, parentLink)); err != nil {
 		return err
 	}
 	if err := os.Rename(dir, d.path("c", string(id))); err != nil {
@@ -192,13 +191,15 @@ func (d *dirs) load(context.Context) ([]layer, map[brig.RID]brig.Digest, error) 
 	}
 	roots := map[brig.RID]brig.Digest{}
 	for _, id := range ids {
-		var r rootFile
-		ok, err := readJSON(d.path("c", string(id), "root.json"), &r)
-		if err != nil {
+		parent, err := os.Readlink(d.path("c", string(id), parentLink))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			return nil, nil, err
-		}
-		if ok {
-			roots[id] = r.Parent
+		case parent == noParent:
+			roots[id] = ""
+		default:
+			roots[id] = brig.Digest(parent)
 		}
 	}
 	return layers, roots, nil

@@ -9,7 +9,7 @@
 //
 //	<root>/driver          the name of the driver that made the store
 //	<root>/l/<rid>/        a layer: diff/ and layer.json          (overlay, copy)
-//	<root>/c/<rid>/        a container: upper/ and work/, or root/, and root.json
+//	<root>/c/<rid>/        a container: upper/ and work/, or root/, and parent, a link to its chain
 //	<root>/v/<rid>/        a volume (zfs: its mount point)
 //	<root>/w/<rid>/        unfinished work and what is being deleted
 //	<root>/mnt/<rid>/      mount points of containers (overlay, zfs)

@@ -308,15 +308,9 @@ func (d *zfsDriver) hide(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (d *zfsDriver) mount(ctx context.Context, id brig.RID, lineage []layer) (string, error) {
+func (d *zfsDriver) mount(ctx context.Context, id brig.RID, _ []layer) (string, error) {
 	dir := d.path("mnt", string(id))
-	if err := d.show(ctx, d.ds("c", id), dir); err != nil {
-		return "", err
-	}
-	if len(lineage) == 0 {
-		return dir, os.Chmod(dir, 0o755)
-	}
-	return dir, nil
+	return dir, d.show(ctx, d.ds("c", id), dir)
 }
 
 func (d *zfsDriver) unmount(ctx context.Context, id brig.RID) error {

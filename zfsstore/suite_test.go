@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"io/fs"
@@ -381,9 +382,7 @@ func TestQuota(t *testing.T) {
 		p, err := b.Mount(t.Context(), id)
 		b.check(err)
 		noise := make([]byte, 1<<20)
-		for i := range noise {
-			noise[i] = byte(i * i >> 3)
-		}
+		rand.Read(noise)
 		for i := 0; err == nil && i < 64; i++ {
 			err = os.WriteFile(fmt.Sprintf("%s/%d", p, i), append(noise, byte(i)), 0o600)
 			unix.Sync()

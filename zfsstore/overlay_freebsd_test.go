@@ -1,0 +1,9 @@
+package zfsstore
+
+import "testing"
+
+const hasOverlay = false
+
+func setLegacy(*Store) {}
+
+func staleMount(*testing.T, string) {}
