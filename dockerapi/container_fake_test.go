@@ -29,7 +29,6 @@ type fleet struct {
 	files  map[string][]byte
 	images []brig.ImageInfo
 	prog   program // of containers to come, and of execs
-	execBy func(e *brig.Exec, streams brig.IO) error
 	log    []brig.LogEntry
 }
 
@@ -275,10 +274,8 @@ func pipeIn(ctx context.Context, streams brig.IO, feed *io.PipeWriter, ended <-c
 	}
 }
 
-func (f *fleet) Resize(_ context.Context, ref string, rows, cols uint) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, err := f.find(ref)
+func (f *fleet) Resize(ctx context.Context, ref string, _, _ uint) error {
+	_, err := f.Get(ctx, ref)
 	return err
 }
 
@@ -316,19 +313,12 @@ func (f *fleet) ExecCreate(_ context.Context, ref string, spec brig.ExecSpec) (b
 }
 
 func (f *fleet) ExecStart(ctx context.Context, id string, detach bool, streams brig.IO) error {
-	f.mu.Lock()
-	e, ok := f.execs[brig.ID(id)]
-	f.mu.Unlock()
-	if !ok {
-		return errs.New(errs.NotFound, "No such exec instance: %s", id)
+	e, err := f.begin(id)
+	if err != nil {
+		return err
 	}
-	if e.Started {
-		return errs.New(errs.Conflict, "exec command %s has already run", id)
-	}
-	e.Started = true
 	if e.Spec.Args[0] == "nope" {
-		code := 127
-		e.ExitCode = &code
+		f.execEnds(e, 127)
 		if !detach {
 			streams.Attached()
 		}
@@ -342,11 +332,30 @@ func (f *fleet) ExecStart(ctx context.Context, id string, detach bool, streams b
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		code := f.prog(in, streams.Stdout, streams.Stderr)
-		e.ExitCode = &code
+		f.execEnds(e, f.prog(in, streams.Stdout, streams.Stderr))
 		in.Close()
 	}()
 	return pipeIn(ctx, streams, feed, ended)
+}
+
+func (f *fleet) begin(id string) (*brig.Exec, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, ok := f.execs[brig.ID(id)]
+	if !ok {
+		return nil, errs.New(errs.NotFound, "No such exec instance: %s", id)
+	}
+	if e.Started {
+		return nil, errs.New(errs.Conflict, "exec command %s has already run", id)
+	}
+	e.Started = true
+	return e, nil
+}
+
+func (f *fleet) execEnds(e *brig.Exec, code int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e.ExitCode = &code
 }
 
 func (f *fleet) ExecGet(_ context.Context, id string) (*brig.Exec, error) {
