@@ -1,0 +1,194 @@
+package convert
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// rawImage is an image config as Docker and the OCI image spec (config.md) write it.
+type rawImage struct {
+	Created       *string    `json:"created"`
+	Author        string     `json:"author"`
+	Comment       string     `json:"comment"`
+	DockerVersion string     `json:"docker_version"`
+	OS            string     `json:"os"`
+	Architecture  string     `json:"architecture"`
+	Variant       string     `json:"variant"`
+	Config        *rawConfig `json:"config"`
+	RootFS        *struct {
+		Type    string   `json:"type"`
+		DiffIDs []string `json:"diff_ids"`
+	} `json:"rootfs"`
+	History []struct {
+		Created    *string `json:"created"`
+		CreatedBy  string  `json:"created_by"`
+		Author     string  `json:"author"`
+		Comment    string  `json:"comment"`
+		EmptyLayer bool    `json:"empty_layer"`
+	} `json:"history"`
+}
+
+type rawConfig struct {
+	User         string                     `json:"User"`
+	ExposedPorts map[string]json.RawMessage `json:"ExposedPorts"`
+	Env          []string                   `json:"Env"`
+	Entrypoint   words                      `json:"Entrypoint"`
+	Cmd          words                      `json:"Cmd"`
+	Volumes      map[string]json.RawMessage `json:"Volumes"`
+	WorkingDir   string                     `json:"WorkingDir"`
+	Labels       map[string]string          `json:"Labels"`
+	StopSignal   string                     `json:"StopSignal"`
+	Shell        words                      `json:"Shell"`
+	OnBuild      []string                   `json:"OnBuild"`
+	ArgsEscaped  bool                       `json:"ArgsEscaped"`
+	Healthcheck  *rawHealth                 `json:"Healthcheck"`
+}
+
+// rawHealth has its times in nanoseconds.
+type rawHealth struct {
+	Test                                          []string
+	Interval, Timeout, StartPeriod, StartInterval time.Duration
+	Retries                                       int
+}
+
+// words is a list of strings that old images have as one string.
+type words []string
+
+// UnmarshalJSON accepts both forms.
+func (w *words) UnmarshalJSON(b []byte) error {
+	var list []string
+	if err := json.Unmarshal(b, &list); err == nil {
+		*w = list
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	*w = words{s}
+	return nil
+}
+
+// parseImage reads a config and checks what everything else rests on: the kind of root file system and the diffIDs.
+func parseImage(config []byte) (*rawImage, []brig.Digest, error) {
+	var raw rawImage
+	if err := json.Unmarshal(config, &raw); err != nil {
+		return nil, nil, errs.New(errs.Invalid, "invalid image config: %w", err)
+	}
+	if raw.RootFS == nil {
+		return nil, nil, errs.New(errs.Invalid, "invalid image config: no rootfs key")
+	}
+	if raw.RootFS.Type != "layers" {
+		return nil, nil, errs.New(errs.Invalid, "invalid image config: rootfs of type %q, want layers", raw.RootFS.Type)
+	}
+	var diffs []brig.Digest
+	for i, s := range raw.RootFS.DiffIDs {
+		d, err := brig.ParseDigest(s)
+		if err != nil {
+			return nil, nil, errs.Wrap(err, "image config: diff_ids[%d]", i)
+		}
+		diffs = append(diffs, d)
+	}
+	// Images that name neither were made when there was only one choice.
+	if raw.OS == "" {
+		raw.OS = "linux"
+	}
+	if raw.Architecture == "" {
+		raw.Architecture = "amd64"
+	}
+	return &raw, diffs, nil
+}
+
+// ImageConfig reads the exact bytes of a Docker or OCI image config. Invalid: it is none.
+// As dockerd it ignores unknown fields and ports that make no sense, and accepts a command that is one string.
+func (c *Converter) ImageConfig(config []byte) (*brig.Document, error) {
+	raw, diffs, err := parseImage(config)
+	if err != nil {
+		return nil, err
+	}
+	d := &brig.Document{
+		Diffs:    diffs,
+		Platform: brig.Platform{OS: raw.OS, Architecture: raw.Architecture, Variant: raw.Variant},
+	}
+	if d.Created, err = date(raw.Created); err != nil {
+		return nil, err
+	}
+	for _, h := range raw.History {
+		created, err := date(h.Created)
+		if err != nil {
+			return nil, errs.Wrap(err, "history")
+		}
+		d.History = append(d.History, brig.HistoryEntry{Created: created, CreatedBy: h.CreatedBy, Author: h.Author, Comment: h.Comment, Empty: h.EmptyLayer})
+	}
+	if raw.Config != nil {
+		d.Config = execution(raw.Config)
+	}
+	d.Config.Author, d.Config.Comment, d.Config.DockerVersion = raw.Author, raw.Comment, raw.DockerVersion
+	return d, nil
+}
+
+// execution maps the config's execution part.
+func execution(c *rawConfig) brig.ImageConfig {
+	out := brig.ImageConfig{
+		User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, WorkingDir: c.WorkingDir, Labels: c.Labels,
+		StopSignal: c.StopSignal, Shell: c.Shell, OnBuild: c.OnBuild, ArgsEscaped: c.ArgsEscaped,
+		Volumes: slices.Sorted(maps.Keys(c.Volumes)),
+	}
+	for key := range c.ExposedPorts {
+		out.Exposed = append(out.Exposed, ports(key)...)
+	}
+	slices.SortFunc(out.Exposed, func(a, b brig.Port) int {
+		if a.Number != b.Number {
+			return int(a.Number) - int(b.Number)
+		}
+		return strings.Compare(a.Proto, b.Proto)
+	})
+	out.Exposed = slices.Compact(out.Exposed)
+	if h := c.Healthcheck; h != nil {
+		out.Health = &brig.HealthCheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries}
+	}
+	return out
+}
+
+// ports reads a key of ExposedPorts: a port or a range (8000-8010/tcp); nil if it is neither.
+func ports(key string) []brig.Port {
+	num, proto, _ := strings.Cut(key, "/")
+	if proto == "" {
+		proto = "tcp"
+	}
+	first, last, ranged := strings.Cut(num, "-")
+	p, err := brig.ParsePort(first + "/" + proto)
+	if err != nil {
+		return nil
+	}
+	if !ranged {
+		return []brig.Port{p}
+	}
+	end, err := strconv.ParseUint(last, 10, 16)
+	if err != nil || uint16(end) < p.Number {
+		return nil
+	}
+	var out []brig.Port
+	for n := uint64(p.Number); n <= end; n++ {
+		out = append(out, brig.Port{Number: uint16(n), Proto: p.Proto})
+	}
+	return out
+}
+
+// date checks an optional RFC 3339 time.
+func date(s *string) (string, error) {
+	if s == nil || *s == "" {
+		return "", nil
+	}
+	if _, err := time.Parse(time.RFC3339Nano, *s); err != nil {
+		return "", errs.New(errs.Invalid, "invalid image config: created: %w", err)
+	}
+	return *s, nil
+}
