@@ -1,0 +1,65 @@
+# make demo: see it work. make test: prove it. Both install what they lack (root, Debian or FreeBSD).
+export CGO_ENABLED := 0
+GO       ?= go
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+PROGRAMS := brigd brig brig-shim
+PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
+UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
+
+.PHONY: all deps deps-peers build check unit oracle integration test demo bench compare test-zfs fuzz clean
+
+all: build
+
+deps:
+	@contrib/deps.sh
+
+deps-peers:
+	@contrib/deps.sh peers
+
+build:
+	@mkdir -p bin
+	@for p in $(PROGRAMS); do $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$p ./cmd/$$p || exit 1; done
+
+check:
+	@test -z "$$(gofmt -l cmd $$($(GO) list -f '{{.Dir}}' ./...) | tee /dev/stderr)"
+	GOOS=linux $(GO) vet ./...
+	GOOS=freebsd $(GO) vet ./...
+	@for p in $(PORTS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./... || exit 1; done
+	$(GO) test ./internal/arch/
+
+unit:
+	$(GO) test -timeout 10m $(UNIT)
+
+# A nested module: docker2aci needs an image-spec that nothing else here can live with.
+oracle:
+	@! test -f integration/docker2aci/go.mod || (cd integration/docker2aci && $(GO) test -timeout 5m ./...)
+
+integration: build
+	$(GO) test -count=1 -timeout 15m ./integration/...
+
+test: deps check unit oracle integration
+
+demo: deps build
+	@$(GO) run ./integration/cmd/demo
+
+bench: deps deps-peers build
+	@$(GO) run ./integration/cmd/bench
+
+# The same suite against Debian's dockerd, in a network namespace of its own.
+compare: deps deps-peers
+	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -timeout 15m ./integration/
+
+test-zfs: deps
+	@contrib/deps.sh zfs
+	@contrib/zfs-guest/run.sh .cache/zfs-guest
+
+FUZZTIME ?= 20s
+fuzz:
+	@$(GO) list -f '{{.Dir}}' ./... | while read -r d; do \
+	  grep -ho 'func Fuzz[A-Za-z0-9_]*' "$$d"/*_test.go 2>/dev/null | sed 's/func //' | while read -r f; do \
+	    (cd "$$d" && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) .) </dev/null || exit 1; done || exit 1; done
+
+clean:
+	rm -rf bin
+	rm -f *.test
