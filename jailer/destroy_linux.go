@@ -1,0 +1,173 @@
+package jailer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/jailer/shim"
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long a shim may take to answer before it is killed.
+const patience = 10 * time.Second
+
+// Adopt looks at a jail that an earlier daemon made. See runtime.Jails.
+func (j *Jailer) Adopt(ctx context.Context, h *brig.Handle) (running bool, exit *brig.Exit, err error) {
+	if alive(h) {
+		f, err := ask(ctx, h, shim.ReqPing)
+		switch {
+		case ctx.Err() != nil:
+			return false, nil, ctx.Err()
+		case err == nil && len(f) > 1 && f[1] == "1":
+			e, err := j.Wait(ctx, h)
+			return false, &e, err
+		case err == nil && f[0] != "0":
+			if pid, err := strconv.Atoi(f[0]); err == nil {
+				h.InitPID = pid
+			}
+			return true, nil, nil
+		case err == nil:
+			return false, nil, nil // made, and not started
+		}
+	}
+	exit, err = readExit(h.Dir)
+	return false, exit, err
+}
+
+// Destroy kills and removes all of a jail. It tries every part; a second call goes on with what a first one left.
+func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
+	group := j.cgroup(h)
+	// A frozen process can't be killed, and the shim waits for its end.
+	failed := []error{j.groups.thaw(group), j.endShim(ctx, h)}
+	failed = append(failed, j.groups.kill(ctx, group))
+	failed = append(failed, j.groups.remove(group))
+	if err := errors.Join(failed...); err != nil {
+		return errs.Wrap(err, "destroy jail %s", h.JailID) // the run directory stays, for it names what is left
+	}
+	if filepath.Dir(group) == CgroupParent(j.cfg.Instance) && len(j.groups.children(filepath.Dir(group))) == 0 {
+		j.groups.removeParent(filepath.Dir(group))
+	}
+	return os.RemoveAll(h.Dir)
+}
+
+// endShim tells the shim to go and waits for its end, unless it still has output for an attached client.
+func (j *Jailer) endShim(ctx context.Context, h *brig.Handle) error {
+	defer j.reap()
+	quit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	f, err := ask(quit, h, shim.ReqQuit)
+	if err == nil && len(f) > 0 && f[0] != "" {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !alive(h) {
+		return nil
+	}
+	fd, err2 := unix.PidfdOpen(h.ShimPID, 0)
+	if err2 != nil || !alive(h) {
+		return nil
+	}
+	defer unix.Close(fd)
+	if err != nil {
+		if err2 = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err2 != nil && err2 != unix.ESRCH {
+			return errs.Wrap(err2, "kill shim %d", h.ShimPID)
+		}
+	}
+	if err = waitPidfd(quit, fd); err != nil && ctx.Err() == nil {
+		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		if err == nil || err == unix.ESRCH {
+			err = waitPidfd(ctx, fd)
+		}
+	}
+	return err
+}
+
+// reap collects shims of this process that have ended.
+func (j *Jailer) reap() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for pid := range j.children {
+		if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == pid || err == unix.ECHILD {
+			delete(j.children, pid)
+		}
+	}
+}
+
+// Sweep removes what of this instance handles don't name. See runtime.Jails.
+func (j *Jailer) Sweep(ctx context.Context, handles []*brig.Handle) error {
+	dirs, ids := live(handles)
+	var failed []error
+	for _, h := range j.shims() {
+		if !dirs[h.Dir] {
+			failed = append(failed, j.Destroy(ctx, h))
+		}
+	}
+	if j.cfg.RunDir != "" {
+		entries, err := os.ReadDir(j.cfg.RunDir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			failed = append(failed, err)
+		}
+		for _, e := range entries {
+			dir := filepath.Join(j.cfg.RunDir, e.Name())
+			if e.IsDir() && !dirs[dir] {
+				failed = append(failed, j.Destroy(ctx, &brig.Handle{JailID: jailID(dir), Dir: dir, Socket: filepath.Join(dir, shim.SocketName)}))
+			}
+		}
+	}
+	parent := CgroupParent(j.cfg.Instance)
+	for _, name := range j.groups.children(parent) {
+		if group := filepath.Join(parent, name); !ids[name] {
+			failed = append(failed, j.groups.thaw(group), j.groups.kill(ctx, group), j.groups.remove(group))
+		}
+	}
+	if len(j.groups.children(parent)) == 0 {
+		j.groups.removeParent(parent)
+	}
+	return errs.Wrap(errors.Join(failed...), "sweep jails")
+}
+
+// jailID finds a jail's ID from its run directory; without one a name that no cgroup has.
+func jailID(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, cgroupName))
+	if err != nil || len(b) == 0 {
+		return "none-" + filepath.Base(dir)
+	}
+	return filepath.Base(string(b))
+}
+
+// shims finds this instance's shims by their command line.
+func (j *Jailer) shims() (out []*brig.Handle) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		a := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+		if err != nil || len(a) < 4 || a[1] != shim.ModeShim || a[2] != "instance="+j.cfg.Instance {
+			continue
+		}
+		start, err := startTime(pid)
+		dir, ok := strings.CutPrefix(a[3], "dir=")
+		if err != nil || !ok {
+			continue
+		}
+		out = append(out, &brig.Handle{
+			JailID: shim.ParseArgs(a[2:]).ID, Dir: dir, Socket: filepath.Join(dir, shim.SocketName), ShimPID: pid, ShimStart: start,
+		})
+	}
+	return out
+}

@@ -1,0 +1,258 @@
+package jailer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/undo"
+	"github.com/brigd/brig/jailer/ocispec"
+	"github.com/brigd/brig/jailer/shim"
+	"golang.org/x/sys/unix"
+)
+
+// Files in a run directory beside the shim's.
+const (
+	configName = "config.json"
+	cgroupName = "cgroup" // the jail's cgroup, absolute in each hierarchy
+	stateName  = "rt"     // the OCI runtime's own
+)
+
+// handleVersion is the version of Handles made here.
+const handleVersion = 1
+
+// Create writes the bundle and starts the shim. See runtime.Jails.
+func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warnings []string, err error) {
+	if len(b.Args) == 0 {
+		return nil, nil, errs.New(errs.Invalid, "no command specified")
+	}
+	j.reap()
+	var u undo.Stack
+	defer u.Run(ctx, &err)
+	parent := b.Cgroup
+	if parent == "" {
+		parent = CgroupParent(j.cfg.Instance)
+	}
+	group := filepath.Join("/", parent, string(b.ID))
+	if err = os.MkdirAll(b.Dir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	u.Push("empty the run directory", func(context.Context) error { return cleanDir(b.Dir) })
+	if err = cleanDir(b.Dir); err != nil {
+		return nil, nil, err
+	}
+	in, err := j.input(b, group)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = makeCwd(b.Root, ocispec.Cwd(b.Cwd)); err != nil {
+		return nil, nil, err
+	}
+	spec, warnings, err := ocispec.Build(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = writeJSON(filepath.Join(b.Dir, configName), spec); err != nil {
+		return nil, nil, err
+	}
+	if err = os.WriteFile(filepath.Join(b.Dir, cgroupName), []byte(group), 0o600); err != nil {
+		return nil, nil, err
+	}
+	pid, start, err := j.spawnShim(b, group)
+	if err != nil {
+		return nil, nil, errs.Wrap(err, "start brig-shim")
+	}
+	u.Release()
+	return &brig.Handle{
+		Version: handleVersion, JailID: string(b.ID), Dir: b.Dir, Socket: filepath.Join(b.Dir, shim.SocketName), ShimPID: pid, ShimStart: start,
+	}, warnings, nil
+}
+
+// input gathers what the rules need.
+func (j *Jailer) input(b *brig.Jail, group string) (*ocispec.Input, error) {
+	in := &ocispec.Input{Jail: b, Host: j.host, CgroupPath: group}
+	for _, share := range []struct {
+		with *brig.Handle
+		pid  *int
+		mode string
+	}{{b.PIDOf, &in.PIDOf, "pid"}, {b.IPCOf, &in.IPCOf, "ipc"}} {
+		if share.with == nil {
+			continue
+		}
+		if share.with.InitPID == 0 {
+			return nil, errs.New(errs.Conflict, "cannot join the %s namespace of a container that is not running", share.mode)
+		}
+		*share.pid = share.with.InitPID
+	}
+	var err error
+	in.User, err = findUser(b.Root, b.Spec.User, b.Spec.GroupAdd)
+	return in, err
+}
+
+// findUser looks a user up in the container's own files, opened so that no link leads out of root.
+func findUser(root, name string, add []string) (ocispec.User, error) {
+	files := [2]io.ReadSeeker{}
+	for i, p := range []string{"etc/passwd", "etc/group"} {
+		f, err := openIn(root, p)
+		if err == nil {
+			defer f.Close()
+			files[i] = f
+		}
+	}
+	return ocispec.FindUser(name, add, files[0], files[1])
+}
+
+// openIn opens a regular file beneath root, which every link is resolved in.
+func openIn(root, path string) (*os.File, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.New(path + " is no regular file")
+	}
+	return f, nil
+}
+
+// makeCwd makes a container's working directory beneath root if it is missing, as dockerd does.
+func makeCwd(root, cwd string) error {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errs.Wrap(err, "open root file system %s", root)
+	}
+	defer unix.Close(dir)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	path, at := "", dir
+	for _, part := range strings.Split(filepath.Clean(cwd), "/") {
+		if part == "" {
+			continue
+		}
+		path = filepath.Join(path, part)
+		fd, err := unix.Openat2(dir, path, &how)
+		if err == unix.ENOENT {
+			if err = unix.Mkdirat(at, part, 0o755); err == nil || err == unix.EEXIST {
+				fd, err = unix.Openat2(dir, path, &how)
+			}
+		}
+		if at != dir {
+			unix.Close(at)
+		}
+		if err != nil {
+			return errs.New(errs.Invalid, "mkdir %s: %w", "/"+path, err)
+		}
+		at = fd
+	}
+	if at != dir {
+		unix.Close(at)
+	}
+	return nil
+}
+
+// spawnShim listens on the socket, so that clients can connect at once, and starts the shim with it.
+func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, err error) {
+	listener, err := listenIn(b.Dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer listener.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer null.Close()
+	stderr, err := os.OpenFile(filepath.Join(b.Dir, shim.StderrName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer stderr.Close()
+	c := shim.Config{
+		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, Hide: j.runtime.hide, OOMFile: j.groups.oomFile(group),
+		TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin,
+	}
+	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
+		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1"},
+		Files: []*os.File{null, null, stderr, listener}, Sys: &unix.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	pid = p.Pid
+	p.Release()
+	j.mu.Lock()
+	j.children[pid] = true
+	j.mu.Unlock()
+	start, err = startTime(pid)
+	return pid, start, err
+}
+
+// listenIn returns a listening socket in dir, whatever the length of dir's name.
+func listenIn(dir string) (*os.File, error) {
+	d, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(d)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), shim.SocketName)
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(d) + "/" + shim.SocketName}); err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	if err != nil {
+		f.Close()
+		return nil, errs.Wrap(err, "listen in %s", dir)
+	}
+	return f, nil
+}
+
+// cleanDir removes what an earlier run left in a run directory.
+func cleanDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
+
+// startTime is field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5)).
+func startTime(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	s := string(b)
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(f) < 20 {
+		return 0, errors.New("/proc stat of " + strconv.Itoa(pid) + " is short")
+	}
+	return strconv.ParseUint(f[19], 10, 64)
+}

@@ -1,0 +1,114 @@
+package ocispec
+
+import (
+	"path"
+	"slices"
+	"strconv"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultShm is Docker's size of /dev/shm, in bytes.
+const defaultShm = 64 << 20
+
+func mounts(in *Input, s *specs.Spec) ([]string, error) {
+	j := in.Jail
+	own := map[string]bool{}
+	for _, m := range j.Mounts {
+		own[path.Clean(m.Target)] = true
+	}
+	for _, m := range append(systemMounts(&j.Spec), sharedMounts(in)...) {
+		if own[m.Destination] {
+			continue // the user's takes its place
+		}
+		if j.Spec.ReadOnly && !writableIfReadOnly(m.Destination) && !slices.Contains(m.Options, "ro") {
+			m.Options = append(m.Options, "ro")
+		}
+		s.Mounts = append(s.Mounts, m)
+	}
+	for _, m := range j.Mounts {
+		s.Mounts = append(s.Mounts, userMount(m))
+		propagate(s.Linux, m.Options)
+	}
+	return nil, nil
+}
+
+// systemMounts are dockerd's, but /dev/shm and /dev/mqueue.
+func systemMounts(spec *brig.Spec) []specs.Mount {
+	sys := []string{"nosuid", "noexec", "nodev", "ro"}
+	if spec.Privileged {
+		sys = sys[:3]
+	}
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: slices.Clone(sys)},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: slices.Clone(sys)},
+	}
+}
+
+// sharedMounts are those that go with the IPC namespace.
+func sharedMounts(in *Input) []specs.Mount {
+	spec := &in.Jail.Spec
+	opts := []string{"nosuid", "noexec", "nodev"}
+	mqueue := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: opts}
+	shm := specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm"}
+	switch {
+	case spec.IpcMode == "host":
+		mqueue = specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: append(slices.Clone(opts), "rbind")}
+		shm = specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: append(slices.Clone(opts), "rbind")}
+	case spec.IpcMode == "none":
+		return []specs.Mount{mqueue}
+	case in.IPCOf != 0:
+		shm.Type, shm.Source = "bind", "/proc/"+strconv.Itoa(in.IPCOf)+"/root/dev/shm"
+		shm.Options = append(slices.Clone(opts), "rbind")
+	default:
+		size := spec.ShmSize
+		if size == 0 {
+			size = defaultShm
+		}
+		shm.Options = append(slices.Clone(opts), "mode=1777", "size="+strconv.FormatInt(size, 10))
+	}
+	return []specs.Mount{mqueue, shm}
+}
+
+func writableIfReadOnly(target string) bool {
+	return slices.Contains([]string{"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"}, target)
+}
+
+func userMount(m brig.JailMount) specs.Mount {
+	out := specs.Mount{Destination: path.Clean(m.Target), Type: string(m.Type), Source: m.Source, Options: slices.Clone(m.Options)}
+	switch m.Type {
+	case brig.MountTmpfs:
+		out.Source = "tmpfs"
+	default:
+		out.Type = "bind"
+		if !slices.Contains(out.Options, "bind") && !slices.Contains(out.Options, "rbind") {
+			out.Options = append([]string{"rbind"}, out.Options...)
+		}
+		if !slices.ContainsFunc(out.Options, isPropagation) {
+			out.Options = append(out.Options, "rprivate")
+		}
+	}
+	return out
+}
+
+func isPropagation(o string) bool {
+	return slices.Contains([]string{"private", "rprivate", "slave", "rslave", "shared", "rshared"}, o)
+}
+
+// propagate opens the root's propagation as far as a mount needs it.
+func propagate(l *specs.Linux, options []string) {
+	for _, o := range options {
+		switch o {
+		case "shared", "rshared":
+			l.RootfsPropagation = "shared"
+		case "slave", "rslave":
+			if l.RootfsPropagation == "" {
+				l.RootfsPropagation = "rslave"
+			}
+		}
+	}
+}

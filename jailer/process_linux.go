@@ -1,0 +1,234 @@
+package jailer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/jailer/ocispec"
+	"github.com/brigd/brig/jailer/shim"
+)
+
+// argv is an invocation of the OCI runtime in a jail's run directory.
+func (j *Jailer) argv(h *brig.Handle, verb ...string) []string {
+	a := []string{j.runtime.path, "--root", filepath.Join(h.Dir, stateName), "--log", shim.RuntimeLog, "--log-format", "json"}
+	if j.runtime.name == "crun" {
+		a = append(a, "--cgroup-manager=cgroupfs")
+	}
+	return append(a, verb...)
+}
+
+// Start has the shim run the bundle. See runtime.Processes.
+func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
+	args := j.argv(h, "run", "--detach", "--bundle", h.Dir, "--pid-file", shim.PidName)
+	tty, args0, err := bundleFacts(h)
+	if err != nil {
+		return err
+	}
+	if tty {
+		args = append(args, "--console-socket", shim.ConsoleName)
+	}
+	f, err := ask(ctx, h, shim.ReqStart, append(args, h.JailID)...)
+	if err != nil {
+		return startError("create", args0, err)
+	}
+	h.InitPID, err = strconv.Atoi(f[0])
+	if err == nil && h.InitPID == 0 {
+		// It has ended already. Its number is of no use to anybody, but a handle with one has been started.
+		h.InitPID = -1
+	}
+	return err
+}
+
+// bundleFacts reads back what Start needs of a bundle.
+func bundleFacts(h *brig.Handle) (tty bool, args0 string, err error) {
+	var c struct {
+		Process struct {
+			Terminal bool     `json:"terminal"`
+			Args     []string `json:"args"`
+		} `json:"process"`
+	}
+	b, err := os.ReadFile(filepath.Join(h.Dir, configName))
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil || len(c.Process.Args) == 0 {
+		return false, "", errs.New(errs.NotFound, "read bundle of %s: %w", h.JailID, err)
+	}
+	return c.Process.Terminal, c.Process.Args[0], nil
+}
+
+// Attach joins the main process's streams. See runtime.Processes.
+func (j *Jailer) Attach(ctx context.Context, h *brig.Handle, bio brig.IO) error {
+	s, err := open(ctx, h, bio, shim.ReqAttach, flags(bio, false))
+	if err != nil {
+		return err
+	}
+	defer s.conn.Close()
+	defer context.AfterFunc(ctx, func() { s.conn.Close() })()
+	if bio.Attached != nil {
+		bio.Attached()
+	}
+	if bio.Stdin != nil {
+		go s.feed() // ends with the connection, or when its reader's owner closes that
+	}
+	_, err = s.run()
+	if ctx.Err() != nil && !errors.Is(err, brig.ErrDetached) {
+		return ctx.Err()
+	}
+	return err
+}
+
+// Exec runs a further process. See runtime.Processes. The process outlives ctx; its streams end with ctx.
+func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig.ID, spec brig.ExecSpec, bio brig.IO) (int, <-chan brig.Exit, error) {
+	p, err := j.execProcess(b, spec)
+	if err != nil {
+		return 0, nil, err
+	}
+	file := filepath.Join(h.Dir, id.Short()+".json")
+	if err = writeJSON(file, p); err != nil {
+		return 0, nil, errs.As(errs.NotFound, err)
+	}
+	defer os.Remove(file)
+	argv := j.argv(h, "exec", "--detach", "--process", file, "--pid-file", id.Short()+".pid")
+	if spec.TTY {
+		argv = append(argv, "--console-socket", id.Short()+".tty")
+	}
+	s, err := open(ctx, h, bio, shim.ReqExec, append([]string{string(id), flags(bio, spec.TTY)}, append(argv, h.JailID)...)...)
+	if err != nil {
+		return 0, nil, err
+	}
+	if bio.Attached != nil {
+		bio.Attached()
+	}
+	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
+	kind, payload, _, err := shim.ReadFrame(s.conn, nil)
+	var f []string
+	if err == nil {
+		f, err = reply(kind, payload)
+	}
+	if err != nil {
+		stop()
+		s.conn.Close()
+		if ctx.Err() != nil {
+			return 0, nil, ctx.Err()
+		}
+		return 0, nil, startError("exec", spec.Args[0], err)
+	}
+	pid, _ := strconv.Atoi(f[0])
+	done := make(chan brig.Exit, 1)
+	if bio.Stdin != nil {
+		go s.feed()
+	}
+	go func() { // ends with the process or with ctx; done is its owner's handle on it
+		defer s.conn.Close()
+		defer stop()
+		done <- j.execEnd(ctx, h, id, s)
+	}()
+	return pid, done, nil
+}
+
+// execEnd copies until the exec's end. A client that went away doesn't end the process: its exit is still waited for.
+func (j *Jailer) execEnd(ctx context.Context, h *brig.Handle, id brig.ID, s *session) brig.Exit {
+	exit, err := s.run()
+	if err == nil {
+		return exit
+	}
+	s.conn.Close()
+	f, werr := ask(context.WithoutCancel(ctx), h, shim.ReqWait, string(id))
+	if werr != nil {
+		return brig.Exit{Code: 137, Error: errors.Join(err, werr).Error()}
+	}
+	return exitOf(shim.AppendFields(nil, 0, f...)[5:])
+}
+
+// execProcess is the OCI process of an exec.
+func (j *Jailer) execProcess(b *brig.Jail, spec brig.ExecSpec) (any, error) {
+	if len(spec.Args) == 0 {
+		return nil, errs.New(errs.Invalid, "No exec command specified")
+	}
+	name := spec.User
+	if name == "" {
+		name = b.Spec.User
+	}
+	u, err := findUser(b.Root, name, b.Spec.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	return ocispec.Exec(&ocispec.Input{Jail: b, Host: j.host, User: u}, spec)
+}
+
+// Signal sends a signal. NotFound: the process has ended, or never ran.
+func (j *Jailer) Signal(ctx context.Context, h *brig.Handle, exec brig.ID, sig int) error {
+	_, err := ask(ctx, h, shim.ReqSignal, string(exec), strconv.Itoa(sig))
+	return err
+}
+
+// Resize sets a terminal's size; before the start it is kept for it.
+func (j *Jailer) Resize(ctx context.Context, h *brig.Handle, exec brig.ID, rows, cols uint) error {
+	_, err := ask(ctx, h, shim.ReqResize, string(exec), strconv.FormatUint(uint64(rows), 10), strconv.FormatUint(uint64(cols), 10))
+	return err
+}
+
+// Wait returns the main process's end. If the shim has died too, the exit file tells; without one nobody knows the code, and 137 is said.
+func (j *Jailer) Wait(ctx context.Context, h *brig.Handle) (brig.Exit, error) {
+	f, err := ask(ctx, h, shim.ReqWait)
+	if err == nil {
+		return exitOf(shim.AppendFields(nil, 0, f...)[5:]), nil
+	}
+	if ctx.Err() != nil {
+		return brig.Exit{}, ctx.Err()
+	}
+	exit, ferr := readExit(h.Dir)
+	if ferr != nil {
+		return brig.Exit{}, ferr
+	}
+	if exit == nil {
+		exit = &brig.Exit{Code: 137, Error: "the exit code is lost: " + err.Error()}
+	}
+	return *exit, nil
+}
+
+// readExit reads the exit file: nil if there is none, or if power loss has left it torn.
+func readExit(dir string) (*brig.Exit, error) {
+	b, err := os.ReadFile(filepath.Join(dir, shim.ExitName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var e brig.Exit
+	if json.Unmarshal(b, &e) != nil {
+		return nil, nil
+	}
+	return &e, nil
+}
+
+// Pause freezes all processes. Idempotent.
+func (j *Jailer) Pause(ctx context.Context, h *brig.Handle) error {
+	return errs.Wrap(j.groups.setFrozen(ctx, j.cgroup(h), true), "pause %s", h.JailID)
+}
+
+// Resume thaws them. Idempotent.
+func (j *Jailer) Resume(ctx context.Context, h *brig.Handle) error {
+	return errs.Wrap(j.groups.setFrozen(ctx, j.cgroup(h), false), "resume %s", h.JailID)
+}
+
+// Pids lists the host PIDs in the jail.
+func (j *Jailer) Pids(_ context.Context, h *brig.Handle) ([]int, error) {
+	return j.groups.pids(j.cgroup(h))
+}
+
+// cgroup returns the jail's cgroup, absolute in each hierarchy.
+func (j *Jailer) cgroup(h *brig.Handle) string {
+	b, err := os.ReadFile(filepath.Join(h.Dir, cgroupName))
+	if err != nil || len(b) == 0 {
+		return filepath.Join(CgroupParent(j.cfg.Instance), h.JailID)
+	}
+	return string(b)
+}

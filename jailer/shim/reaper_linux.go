@@ -1,0 +1,157 @@
+package shim
+
+import (
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A reaper is the only caller of wait4 for the shim's children and for the orphans that fall to it as their subreaper.
+type reaper struct {
+	spawn sync.Mutex // held from fork to registration, and for each delivery: an exit never comes before its registration
+
+	waiting  map[int]chan syscall.WaitStatus
+	starting int                        // OCI runtime invocations under way, whose containers' pids are not known yet
+	early    map[int]syscall.WaitStatus // exits seen meanwhile of pids that nobody has asked for yet
+	wake     *sync.Cond                 // there are children again
+	children bool
+}
+
+func newReaper() *reaper {
+	r := &reaper{waiting: map[int]chan syscall.WaitStatus{}}
+	r.wake = sync.NewCond(&r.spawn)
+	go r.loop()
+	return r
+}
+
+// loop waits in the kernel while there are children. It ends with the process.
+func (r *reaper) loop() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, 0, nil)
+		r.spawn.Lock()
+		switch {
+		case err == syscall.ECHILD:
+			for !r.children {
+				r.wake.Wait()
+			}
+			r.children = false
+		case err == nil && pid > 0:
+			r.deliver(pid, ws)
+		}
+		r.spawn.Unlock()
+	}
+}
+
+func (r *reaper) deliver(pid int, ws syscall.WaitStatus) {
+	if ch := r.waiting[pid]; ch != nil {
+		delete(r.waiting, pid)
+		ch <- ws
+	} else if r.starting > 0 {
+		r.early[pid] = ws
+	}
+}
+
+// run starts the OCI runtime with the files as its descriptors 0–2 and waits for its end. pid, called after a success, tells which
+// process it left behind; that one's end comes on the channel.
+func (r *reaper) run(argv []string, files [3]uintptr, hide string, pid func() (int, error)) (init int, end <-chan syscall.WaitStatus, ws syscall.WaitStatus, err error) {
+	r.spawn.Lock()
+	if r.starting++; r.early == nil {
+		r.early = map[int]syscall.WaitStatus{}
+	}
+	child, err := spawn(argv, files, hide)
+	if err != nil {
+		r.started()
+		r.spawn.Unlock()
+		return 0, nil, 0, err
+	}
+	ran := make(chan syscall.WaitStatus, 1)
+	r.waiting[child] = ran
+	r.children = true
+	r.wake.Signal()
+	r.spawn.Unlock()
+
+	ws = <-ran
+	r.spawn.Lock()
+	defer r.spawn.Unlock()
+	defer r.started()
+	if ws != 0 {
+		return 0, nil, ws, nil
+	}
+	if init, err = pid(); err != nil {
+		return 0, nil, 0, err
+	}
+	ch := make(chan syscall.WaitStatus, 1)
+	if ended, ok := r.early[init]; ok {
+		delete(r.early, init)
+		ch <- ended
+	} else {
+		r.waiting[init] = ch
+	}
+	return init, ch, 0, nil
+}
+
+// started forgets early exits when no start is under way. Precondition: spawn is held.
+func (r *reaper) started() {
+	if r.starting--; r.starting == 0 {
+		r.early = nil
+	}
+}
+
+// spawn forks and executes argv in the current directory. With hide, the child gets a mount namespace in which the mount at
+// hide is gone; no other mount is any different, and the namespace ends with the child.
+func spawn(argv []string, files [3]uintptr, hide string) (int, error) {
+	attr := &syscall.ProcAttr{Files: files[:], Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}
+	if hide == "" {
+		return syscall.ForkExec(argv[0], argv, attr)
+	}
+	type result struct {
+		pid int
+		err error
+	}
+	ch := make(chan result, 1)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, and its namespace with it. The main thread would stay.
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			pid, err := spawn(argv, files, hide)
+			ch <- result{pid, err}
+			return
+		}
+		err := hideMount(hide)
+		pid := 0
+		if err == nil {
+			pid, err = syscall.ForkExec(argv[0], argv, attr)
+		}
+		ch <- result{pid, err}
+	}()
+	r := <-ch
+	return r.pid, r.err
+}
+
+// hideMount moves the calling thread to its own mount namespace and unmounts path there. The parent mount is made private
+// first, so that the host keeps path.
+func hideMount(path string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	parent := path[:max(1, lastSlash(path))]
+	if err := unix.Mount("", parent, "", unix.MS_PRIVATE, ""); err != nil && err != unix.EINVAL {
+		return err
+	}
+	if err := unix.Mount("", path, "", unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Unmount(path, unix.MNT_DETACH)
+}
+
+func lastSlash(s string) int {
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] == '/' {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,274 @@
+package shim
+
+import (
+	"errors"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config is what a shim is told on its command line.
+type Config struct {
+	Instance string // of the brig that made it; only there to be found by
+	ID       string
+	LogPath  string // "": no log
+	Hide     string // mount point to take out of the OCI runtime's sight; "": none
+	OOMFile  string // file with an oom_kill counter; "": none
+	TTY      bool
+	Stdin    bool // keep the main process's standard input open
+}
+
+// linger is how long a shim whose container has ended stays without a connection: the exit file says the rest.
+const linger = 60 * time.Second
+
+// grace is how long output may go on after the process's end before the end is told, as in dockerd.
+const grace = 2 * time.Second
+
+type shim struct {
+	cfg   Config
+	reap  *reaper
+	log   *logWriter
+	main  *proc
+	quit  chan struct{} // closed by the first ReqQuit
+	bye   sync.Once
+	conns sync.WaitGroup // of clients that output is on its way to
+
+	mu    sync.Mutex
+	execs map[string]*proc
+	open  int // connections
+	last  time.Time
+}
+
+// Run serves the listening socket fd in the current directory until it is told to quit, or until nothing is left to do.
+func Run(cfg Config, fd int) error {
+	debug.SetGCPercent(20)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return errors.New("become subreaper: " + err.Error())
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return errors.New("listen: " + err.Error())
+	}
+	unix.CloseOnExec(fd)
+	s := &shim{cfg: cfg, quit: make(chan struct{}), execs: map[string]*proc{}}
+	s.reap = newReaper()
+	s.log = openLog(cfg.LogPath)
+	var err error
+	if s.main, err = newProc("", cfg.TTY, cfg.Stdin); err != nil {
+		return err
+	}
+	s.main.sink = s.log
+	s.main.finish = s.mainEnded
+	listener := os.NewFile(uintptr(fd), SocketName)
+	go s.accept(listener)
+	<-s.quit
+	s.conns.Wait()
+	return nil
+}
+
+func (s *shim) accept(l *os.File) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		s.end()
+		return
+	}
+	for {
+		fd := -1
+		err = raw.Read(func(lfd uintptr) bool {
+			fd, _, err = unix.Accept4(int(lfd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			return err != unix.EAGAIN
+		})
+		if fd < 0 {
+			if err == nil {
+				continue // the client went away again, or for once there was no descriptor left
+			}
+			s.end()
+			return
+		}
+		s.mu.Lock()
+		s.open++
+		s.mu.Unlock()
+		go s.serve(os.NewFile(uintptr(fd), ""))
+	}
+}
+
+func (s *shim) end() { s.bye.Do(func() { close(s.quit) }) }
+
+// serve answers the one request of a connection.
+func (s *shim) serve(c *os.File) {
+	defer func() {
+		c.Close()
+		s.mu.Lock()
+		s.open--
+		s.last = time.Now()
+		s.mu.Unlock()
+	}()
+	kind, payload, _, err := ReadFrame(c, nil)
+	if err != nil {
+		return
+	}
+	f := append(Fields(payload), "", "", "")
+	switch kind {
+	case ReqAttach:
+		s.attach(c, f[0])
+	case ReqExec:
+		s.exec(c, f[0], f[1], f[2:len(f)-3])
+	case ReqWait:
+		s.wait(c, f[0])
+	case ReqQuit:
+		s.stop(c)
+	default:
+		c.Write(s.answer(kind, f))
+	}
+}
+
+// wait answers with a process's end.
+func (s *shim) wait(c *os.File, id string) {
+	p := s.find(id)
+	if p == nil {
+		c.Write(failFrame(errGone))
+		return
+	}
+	<-p.done
+	c.Write(p.exitFrame())
+}
+
+// answer handles the requests of one frame each way.
+func (s *shim) answer(kind byte, f []string) []byte {
+	switch kind {
+	case ReqPing:
+		ended := ""
+		if s.main.ended() {
+			ended = "1"
+		}
+		return AppendFields(nil, Ok, strconv.Itoa(s.main.running()), ended)
+	case ReqStart:
+		if err := s.start(s.main, f[:len(f)-3], PidName, ConsoleName); err != nil {
+			return failFrame(err)
+		}
+		return AppendFields(nil, Ok, strconv.Itoa(s.main.running()))
+	case ReqResize:
+		rows, _ := strconv.ParseUint(f[1], 10, 16)
+		cols, _ := strconv.ParseUint(f[2], 10, 16)
+		return result(s.find(f[0]).resize(uint16(rows), uint16(cols)))
+	case ReqSignal:
+		n, _ := strconv.Atoi(f[1])
+		return result(s.find(f[0]).signal(n))
+	}
+	return AppendFields(nil, Fail, FailInternal, "unknown request")
+}
+
+func (s *shim) find(id string) *proc {
+	if id == "" {
+		return s.main
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.execs[id]
+}
+
+// stop kills the main process if it is still there and lets Run return once attached clients have all their output.
+func (s *shim) stop(c *os.File) {
+	s.main.abandon()
+	if s.main.signal(int(unix.SIGKILL)) == nil {
+		<-s.main.done
+	}
+	busy := ""
+	if s.main.hub.busy() {
+		busy = "1"
+	}
+	os.Remove(SocketName)
+	if busy == "" {
+		// The peer may remove the directory as soon as it has the answer: nothing may be written there any more.
+		s.main.noFile.Store(true)
+	}
+	c.Write(AppendFields(nil, Ok, busy))
+	s.end()
+}
+
+// mainEnded writes the exit file, makes it durable once those who wait have been told, and ends the shim when nobody comes.
+func (s *shim) mainEnded(p *proc) {
+	p.exit.oom = oomKilled(s.cfg.OOMFile)
+	if p.noFile.Load() {
+		return
+	}
+	f, err := os.OpenFile(ExitName+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return
+	}
+	f.Write(p.exit.json())
+	if os.Rename(ExitName+".tmp", ExitName) != nil {
+		f.Close()
+		return
+	}
+	go s.settle(f)
+}
+
+// settle does the slow parts after the end. The file is whole already for every reader unless the machine loses power; a container that
+// is removed at its exit is gone before the sync, which is why the sync waits for a moment.
+func (s *shim) settle(f *os.File) {
+	defer f.Close()
+	<-s.main.done
+	select {
+	case <-s.quit:
+		return
+	case <-time.After(200 * time.Millisecond):
+	}
+	f.Sync()
+	if d, err := os.Open("."); err == nil {
+		d.Sync()
+		d.Close()
+	}
+	s.main.copies.Wait()
+	for {
+		debug.FreeOSMemory()
+		select {
+		case <-s.quit:
+			return
+		case <-time.After(linger):
+		}
+		s.mu.Lock()
+		idle := s.open == 0 && time.Since(s.last) >= linger
+		s.mu.Unlock()
+		if idle {
+			s.end()
+			return
+		}
+	}
+}
+
+// oomKilled reports whether the counter oom_kill in a cgroup's memory.oom_control (v1) or memory.events (v2) is above 0.
+func oomKilled(path string) bool {
+	if path == "" {
+		return false
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	const key = "oom_kill "
+	for len(b) > 0 {
+		line := b
+		if i := indexByte(b, '\n'); i >= 0 {
+			line, b = b[:i], b[i+1:]
+		} else {
+			b = nil
+		}
+		if len(line) > len(key) && string(line[:len(key)]) == key {
+			return string(line[len(key):]) != "0"
+		}
+	}
+	return false
+}
+
+func indexByte(b []byte, c byte) int {
+	for i := range b {
+		if b[i] == c {
+			return i
+		}
+	}
+	return -1
+}

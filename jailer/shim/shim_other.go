@@ -1,0 +1,17 @@
+//go:build !linux
+
+package shim
+
+import "errors"
+
+// Config is what a shim is told on its command line.
+type Config struct {
+	Instance, ID, LogPath, Hide, OOMFile string
+	TTY, Stdin                           bool
+}
+
+// Run is not there yet on this system.
+func Run(Config, int) error { return errors.New("brig-shim does not run on this system yet") }
+
+// Init is not there on this system.
+func Init([]string) int { return 127 }
