@@ -1,0 +1,15 @@
+package docker2aci
+
+import (
+	"os/exec"
+	"testing"
+)
+
+// TestBuild builds what brig's own tests run: docker2aci unpatched, and actool.
+func TestBuild(t *testing.T) {
+	for _, p := range []string{"./docker2aci-oracle", "github.com/appc/spec/actool"} {
+		if out, err := exec.Command("go", "build", "-o", t.TempDir()+"/", p).CombinedOutput(); err != nil {
+			t.Errorf("build %s: %v\n%s", p, err, out)
+		}
+	}
+}
