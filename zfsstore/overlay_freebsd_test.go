@@ -6,4 +6,4 @@ const hasOverlay = false
 
 func setLegacy(*Store) {}
 
-func staleMount(*testing.T, string) {}
+func staleMount(testing.TB, string) {}
