@@ -81,7 +81,7 @@ type Images struct {
 
 // An imageEntry is one image in memory.
 type imageEntry struct {
-	img      *brig.Image // never changed, only replaced
+	img      *brig.Image // never changed, only replaced, with write and mu held
 	lease    *lease
 	pins     int  // With's uses that run
 	removing bool // no further pin may begin

@@ -55,16 +55,18 @@ func (i *Images) search(prefix string) (found *imageEntry) {
 func (i *Images) With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error {
 	i.mu.Lock()
 	e, err := i.pin(ctx, ref)
-	i.mu.Unlock()
 	if err != nil {
+		i.mu.Unlock()
 		return err
 	}
+	img := e.img
+	i.mu.Unlock()
 	defer i.unpin(e)
-	if platform != "" && !matches(i.Host, brig.ParsePlatform(platform), e.img.Platform) {
+	if platform != "" && !matches(i.Host, brig.ParsePlatform(platform), img.Platform) {
 		return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
-			ref, e.img.Platform, strings.ToLower(platform))
+			ref, img.Platform, strings.ToLower(platform))
 	}
-	return use(e.img)
+	return use(img)
 }
 
 // pin finds an image and keeps it from being removed until unpin. It waits for a removal under way, since that may fail. mu is held.

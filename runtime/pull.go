@@ -142,11 +142,12 @@ func (i *Images) obtain(ctx context.Context, l *lease, remote *brig.Remote, ref 
 func (i *Images) whole(ctx context.Context, l *lease, id brig.Digest) (*brig.Image, error) {
 	i.mu.Lock()
 	e := i.images[id]
-	i.mu.Unlock()
 	if e == nil {
+		i.mu.Unlock()
 		return nil, nil
 	}
 	img := e.img
+	i.mu.Unlock()
 	l.image(img)
 	for _, x := range img.Layers {
 		has, err := i.Layers.Has(ctx, x.Chain)

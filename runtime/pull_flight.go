@@ -176,6 +176,7 @@ func (i *Images) fly(ctx context.Context, f *flight) {
 	f.lease.release(ctx)
 	f.err = err
 	if err == nil {
+		f.tell("Extracting", f.layer.Blob.Size, f.layer.Blob.Size) // in case that it was faster than the download
 		f.tell("Pull complete", 0, 0)
 	}
 	close(f.done)
