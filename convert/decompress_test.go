@@ -167,7 +167,7 @@ func TestDecompressCanceled(t *testing.T) {
 	}
 	defer d.Close()
 	context.AfterFunc(ctx, func() { pr.CloseWithError(ctx.Err()) }) // as the contract asks of the source
-	cancel() // igzip may have given nothing yet: it fills its buffer first
+	cancel()                                                        // igzip may have given nothing yet: it fills its buffer first
 	if _, err := io.Copy(io.Discard, d); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
