@@ -73,7 +73,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // ended records the end of a run: it saves the exit before it clears up, since clearing up deletes jailer's own note of it; a
-// crash in between leaves what sweeps remove. Then waiters learn of it, and the policy says what comes next.
+// crash in between leaves what sweeps remove. Waiters learn of it when nothing of the run is left. Then the policy says what comes next.
 func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
 	ctx := context.WithoutCancel(c.base)
 	ct.lock <- struct{}{}
@@ -103,10 +103,13 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
 			log.Error("record the end of a run; it will be found again when brigd starts", "err", err)
 		}
 	}
+	c.mu.Lock()
+	ct.rec, ct.jail = next, nil
+	c.mu.Unlock()
 	if err := c.clear(ctx, ct, h); err != nil {
 		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
 	}
-	c.showEnd(ct, cur, next, exit)
+	c.tellEnd(ct, cur, next, exit)
 	switch {
 	case again:
 		c.restartLater(ct, exit.Time.Sub(cur.StartedAt))
@@ -145,11 +148,8 @@ func (c *Containers) clear(ctx context.Context, ct *container, h *brig.Handle) e
 	return errors.Join(err, derr)
 }
 
-// showEnd makes the end of a run visible and publishes its events, in Docker's order.
-func (c *Containers) showEnd(ct *container, cur, next *brig.Container, exit brig.Exit) {
-	c.mu.Lock()
-	ct.rec, ct.jail = next, nil
-	c.mu.Unlock()
+// tellEnd publishes the events of a run's end, in Docker's order, and wakes who waits for it.
+func (c *Containers) tellEnd(ct *container, cur, next *brig.Container, exit brig.Exit) {
 	if exit.OOMKilled {
 		c.event(next, "oom")
 	}

@@ -1,0 +1,572 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// world is the state behind the fakes: what is on disk and in the kernel, and so outlives a brigd. Root file systems and volumes are
+// real directories, processes are goroutines.
+type world struct {
+	t    *testing.T
+	root string
+
+	mu      sync.Mutex
+	recs    map[string][]byte // kind/key
+	layers  map[brig.RID]brig.Digest
+	mounted map[brig.RID]bool
+	volData map[brig.RID]bool
+	jails   map[string]*proc // by JailID
+	nets    map[brig.ID]bool
+	events  []brig.Event
+	pid     int
+	image   brig.Image
+	setup   func(rootfs string) // fills a new root file system
+	stuck   error               // RootFS.Remove fails with it
+}
+
+// proc is a jail and its main process.
+type proc struct {
+	jail    *brig.Jail
+	started bool
+	frozen  bool
+	exit    *brig.Exit
+	done    chan struct{}
+	ios     []brig.IO
+	signals []int
+}
+
+var errCrashed = errors.New("brigd is dead")
+
+// brigd is one life of the daemon: after the fatal step none of its calls has an effect any more.
+type brigd struct {
+	*world
+	*Containers
+	mu    sync.Mutex
+	steps int
+	fatal int // 0: never
+	dead  bool
+	died  chan struct{} // closed at the fatal step
+	names []string
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		t: t, root: t.TempDir(), recs: map[string][]byte{}, layers: map[brig.RID]brig.Digest{}, mounted: map[brig.RID]bool{},
+		volData: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, pid: 1000,
+		image: brig.Image{ID: brig.DigestOf([]byte("image")), Platform: brig.Platform{OS: "linux", Architecture: "amd64"},
+			Config: brig.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}}},
+	}
+}
+
+// boot starts a brigd over the world and recovers.
+func (w *world) boot(fatal int) *brigd {
+	w.t.Helper()
+	b := &brigd{world: w, died: make(chan struct{})}
+	c, err := NewContainers(context.Background(), ContainersConfig{
+		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Networks: (*netSeam)(b), Records: (*recSeam)(b),
+		Images: (*busSeam)(b), Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b.Containers = c
+	if err := c.Recover(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	b.sweepStore(c.Live())
+	b.steps, b.names, b.fatal = 0, nil, fatal
+	w.t.Cleanup(func() { c.Close() })
+	return b
+}
+
+// step counts one change; it fails from the fatal one on.
+func (b *brigd) step(what string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.steps++
+	b.names = append(b.names, what)
+	if b.fatal > 0 && b.steps >= b.fatal {
+		if !b.dead {
+			close(b.died)
+		}
+		b.dead = true
+	}
+	if b.dead {
+		return errCrashed
+	}
+	return nil
+}
+
+func (w *world) rootfs(id brig.RID) string { return filepath.Join(w.root, "store", string(id)) }
+
+func (b *brigd) sweepStore(l brig.Live) {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	for id := range b.layers {
+		if !slices.Contains(l.Containers, id) {
+			delete(b.layers, id)
+			delete(b.mounted, id)
+			os.RemoveAll(b.rootfs(id))
+		}
+	}
+	for id := range b.volData {
+		if !slices.Contains(l.Volumes, id) {
+			delete(b.volData, id)
+			os.RemoveAll(b.rootfs(id))
+		}
+	}
+}
+
+type busSeam brigd
+
+func (b *busSeam) With(_ context.Context, ref, _ string, use func(*brig.Image) error) error {
+	if ref != "img" {
+		return errs.New(errs.NotFound, "No such image: %s", ref)
+	}
+	img := b.image
+	return use(&img)
+}
+
+type storeSeam brigd
+
+func (b *storeSeam) Prepare(_ context.Context, id brig.RID, parent brig.Digest, _ int64) error {
+	if err := (*brigd)(b).step("prepare"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.layers[id] = parent
+	if err := os.MkdirAll(b.rootfs(id), 0o755); err != nil {
+		return err
+	}
+	if b.setup != nil {
+		b.setup(b.rootfs(id))
+	}
+	return nil
+}
+
+func (b *storeSeam) Mount(_ context.Context, id brig.RID) (string, error) {
+	if err := (*brigd)(b).step("mount"); err != nil {
+		return "", err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	if _, ok := b.layers[id]; !ok {
+		return "", errs.New(errs.NotFound, "no root file system %s", id)
+	}
+	b.mounted[id] = true
+	return b.rootfs(id), nil
+}
+
+func (b *storeSeam) Unmount(_ context.Context, id brig.RID) error {
+	if err := (*brigd)(b).step("unmount"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	delete(b.mounted, id)
+	return nil
+}
+
+func (b *storeSeam) Diff(context.Context, brig.RID) ([]brig.Change, error) { return nil, nil }
+
+func (b *storeSeam) Remove(_ context.Context, id brig.RID) error {
+	if err := (*brigd)(b).step("remove"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	if b.stuck != nil {
+		return b.stuck
+	}
+	delete(b.layers, id)
+	delete(b.mounted, id)
+	return os.RemoveAll(b.rootfs(id))
+}
+
+func (b *storeSeam) MakeVolume(_ context.Context, id brig.RID, _ int64) (string, error) {
+	if err := (*brigd)(b).step("make volume"); err != nil {
+		return "", err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.volData[id] = true
+	return b.rootfs(id), os.MkdirAll(b.rootfs(id), 0o755)
+}
+
+func (b *storeSeam) RemoveVolume(_ context.Context, id brig.RID) error {
+	if err := (*brigd)(b).step("remove volume"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	delete(b.volData, id)
+	return os.RemoveAll(b.rootfs(id))
+}
+
+type freezeSeam brigd
+
+func (b *freezeSeam) Resize(context.Context, *brig.Handle, brig.ID, uint, uint) error { return nil }
+
+func (b *freezeSeam) Pause(_ context.Context, h *brig.Handle) error  { return b.freeze(h, true) }
+func (b *freezeSeam) Resume(_ context.Context, h *brig.Handle) error { return b.freeze(h, false) }
+
+func (b *freezeSeam) freeze(h *brig.Handle, on bool) error {
+	if err := (*brigd)(b).step("freeze"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	p := b.jails[h.JailID]
+	if p == nil {
+		return errors.New("no such jail")
+	}
+	p.frozen = on
+	return nil
+}
+
+func (b *busSeam) Publish(e brig.Event) {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.events = append(b.events, e)
+}
+
+type recSeam brigd
+
+func (b *recSeam) Put(_ context.Context, puts, deletes []brig.Record) error {
+	if err := (*brigd)(b).step("put"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	for _, r := range puts {
+		if _, ok := b.recs[r.Kind+"/"+r.Key]; ok && r.New {
+			return errs.New(errs.Conflict, "record %s/%s is there", r.Kind, r.Key)
+		}
+	}
+	for _, r := range puts {
+		b.recs[r.Kind+"/"+r.Key] = r.Value
+	}
+	for _, r := range deletes {
+		delete(b.recs, r.Kind+"/"+r.Key)
+	}
+	return nil
+}
+
+func (b *recSeam) Get(context.Context, string, string) ([]byte, error) {
+	return nil, errors.New("unused")
+}
+
+func (b *recSeam) List(_ context.Context, kind string) ([]brig.Record, error) {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	var out []brig.Record
+	for _, k := range slices.Sorted(maps.Keys(b.recs)) {
+		if key, ok := strings.CutPrefix(k, kind+"/"); ok {
+			out = append(out, brig.Record{Kind: kind, Key: key, Value: b.recs[k]})
+		}
+	}
+	return out, nil
+}
+
+type netSeam brigd
+
+func (b *netSeam) Attach(_ context.Context, c *brig.Container, _ *brig.Handle) (brig.Attachment, error) {
+	if err := (*brigd)(b).step("attach"); err != nil {
+		return brig.Attachment{}, err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.nets[c.ID] = true
+	return brig.Attachment{Endpoints: map[string]brig.Endpoint{"bridge": {NetworkID: "net1",
+		Addr4: netip.MustParsePrefix("172.30.0.2/16"), Gateway4: netip.MustParseAddr("172.30.0.1")}}}, nil
+}
+
+func (b *netSeam) Detach(_ context.Context, id brig.ID) error {
+	if err := (*brigd)(b).step("detach"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	delete(b.nets, id)
+	return nil
+}
+
+func (b *netSeam) Restore(_ context.Context, live []*brig.Container) error {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	maps.DeleteFunc(b.nets, func(id brig.ID, _ bool) bool {
+		return !slices.ContainsFunc(live, func(c *brig.Container) bool { return c.ID == id })
+	})
+	return nil
+}
+
+func (b *netSeam) Lookup(context.Context, string) (brig.Network, error) { return brig.Network{}, nil }
+func (b *netSeam) List(context.Context) ([]brig.Network, error)         { return nil, nil }
+
+type jailSeam brigd
+
+func (b *jailSeam) Create(_ context.Context, j *brig.Jail) (*brig.Handle, []string, error) {
+	if err := (*brigd)(b).step("create jail"); err != nil {
+		return nil, nil, err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.pid++
+	h := &brig.Handle{Version: 1, JailID: fmt.Sprintf("j%d", b.pid), Dir: j.Dir}
+	b.jails[h.JailID] = &proc{jail: j, done: make(chan struct{})}
+	return h, nil, nil
+}
+
+func (b *jailSeam) Adopt(_ context.Context, h *brig.Handle) (bool, *brig.Exit, error) {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	p := b.jails[h.JailID]
+	if p == nil {
+		return false, nil, nil
+	}
+	return p.exit == nil, p.exit, nil
+}
+
+func (b *jailSeam) Destroy(_ context.Context, h *brig.Handle) error {
+	if err := (*brigd)(b).step("destroy jail"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.endJail(h.JailID)
+	return os.RemoveAll(h.Dir)
+}
+
+// endJail kills a jail's process and forgets the jail. The caller holds mu.
+func (w *world) endJail(jail string) {
+	if p := w.jails[jail]; p != nil {
+		p.finish(137)
+		delete(w.jails, jail)
+	}
+}
+
+func (b *jailSeam) Sweep(_ context.Context, live []*brig.Handle) error {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	dirs := map[string]bool{}
+	for _, h := range live {
+		dirs[filepath.Base(h.Dir)] = true
+	}
+	for id := range b.jails {
+		if !slices.ContainsFunc(live, func(h *brig.Handle) bool { return h.JailID == id }) {
+			b.endJail(id)
+		}
+	}
+	list, _ := os.ReadDir(filepath.Join(b.root, "run"))
+	for _, d := range list {
+		if !dirs[d.Name()] {
+			os.RemoveAll(filepath.Join(b.root, "run", d.Name()))
+		}
+	}
+	return nil
+}
+
+func (b *jailSeam) Pids(context.Context, *brig.Handle) ([]int, error) { return []int{os.Getpid()}, nil }
+
+type procSeam brigd
+
+// finish ends the process. The caller holds the world's mu.
+func (p *proc) finish(code int) {
+	if p.exit == nil {
+		p.exit = &brig.Exit{Code: code, Time: time.Now().UTC()}
+		close(p.done)
+	}
+}
+
+func (b *procSeam) Start(_ context.Context, h *brig.Handle) error {
+	if err := (*brigd)(b).step("start"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	p := b.jails[h.JailID]
+	args := p.jail.Args
+	switch args[0] {
+	case "nosuch":
+		return errs.New(errs.Invalid, "exec: \"nosuch\": executable file not found in $PATH")
+	case "denied":
+		return errs.New(errs.Invalid, "exec: \"denied\": permission denied")
+	case "broken":
+		return errors.New("the host is out of order")
+	}
+	b.pid++
+	h.InitPID, p.started = b.pid, true
+	switch args[0] {
+	case "echo":
+		for _, io := range p.ios {
+			fmt.Fprintln(io.Stdout, strings.Join(args[1:], " "))
+		}
+		p.finish(0)
+	case "true":
+		p.finish(0)
+	case "false":
+		p.finish(1)
+	}
+	return nil
+}
+
+func (b *procSeam) Exec(_ context.Context, h *brig.Handle, j *brig.Jail, id brig.ID, spec brig.ExecSpec, io brig.IO) (int, <-chan brig.Exit, error) {
+	if io.Attached != nil {
+		io.Attached()
+	}
+	if j.ID == "" || j.Root == "" {
+		return 0, nil, errors.New("incomplete jail")
+	}
+	done := make(chan brig.Exit, 1)
+	switch spec.Args[0] {
+	case "nosuch":
+		return 0, nil, errs.New(errs.Invalid, "exec: \"nosuch\": executable file not found in $PATH")
+	case "cat": // ends with its input
+		go func() {
+			buf := make([]byte, 100)
+			for {
+				n, err := io.Stdin.Read(buf)
+				io.Stdout.Write(buf[:n])
+				if errors.Is(err, brig.ErrDetached) {
+					return // the process goes on, nobody attached
+				}
+				if err != nil {
+					done <- brig.Exit{Code: 3}
+					return
+				}
+			}
+		}()
+	default:
+		done <- brig.Exit{Code: 0}
+	}
+	return 77, done, nil
+}
+
+func (b *procSeam) Attach(ctx context.Context, h *brig.Handle, io brig.IO) error {
+	b.world.mu.Lock()
+	p := b.jails[h.JailID]
+	if p == nil || p.exit != nil {
+		b.world.mu.Unlock()
+		return nil
+	}
+	p.ios = append(p.ios, io)
+	b.world.mu.Unlock()
+	if io.Attached != nil {
+		io.Attached()
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *procSeam) Signal(_ context.Context, h *brig.Handle, _ brig.ID, sig int) error {
+	if err := (*brigd)(b).step("signal"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	p := b.jails[h.JailID]
+	if p == nil || p.exit != nil {
+		return errs.New(errs.Conflict, "no such process")
+	}
+	p.signals = append(p.signals, sig)
+	if sig == 9 || (p.jail.Args[0] != "stubborn" && sig == 15) {
+		p.finish(128 + sig)
+	}
+	return nil
+}
+
+func (b *procSeam) Wait(ctx context.Context, h *brig.Handle) (brig.Exit, error) {
+	b.world.mu.Lock()
+	p := b.jails[h.JailID]
+	b.world.mu.Unlock()
+	if p == nil {
+		return brig.Exit{}, errors.New("no such jail")
+	}
+	select {
+	case <-p.done:
+		return *p.exit, nil
+	case <-ctx.Done():
+		return brig.Exit{}, ctx.Err()
+	}
+}
+
+// actions lists the events so far, "type action".
+func (w *world) actions() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, e := range w.events {
+		out = append(out, e.Type+" "+e.Action)
+	}
+	return out
+}
+
+// running names the containers that run, by the records.
+func (b *brigd) live() (all, running []brig.ID) {
+	list, _ := b.Containers.List(context.Background())
+	for _, d := range list {
+		all = append(all, d.ID)
+		if d.State.HasProcess() {
+			running = append(running, d.ID)
+		}
+	}
+	return all, running
+}
+
+// checkNothingLeft compares what exists with what records name. It is for a moment when nothing is under way.
+func (b *brigd) checkNothingLeft(t *testing.T) {
+	t.Helper()
+	all, running := b.live()
+	l := b.Containers.Live()
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	if len(b.layers) != len(all) || len(l.Containers) != len(all) {
+		t.Errorf("root file systems: %d, containers: %d, live: %d", len(b.layers), len(all), len(l.Containers))
+	}
+	for _, id := range l.Containers {
+		if _, ok := b.layers[id]; !ok {
+			t.Errorf("a container without its root file system %s", id)
+		}
+	}
+	if len(b.volData) != len(l.Volumes) {
+		t.Errorf("volumes: %d, recorded: %d", len(b.volData), len(l.Volumes))
+	}
+	if len(b.mounted) != len(running) || len(b.nets) != len(running) || len(b.jails) != len(running) {
+		t.Errorf("running: %d, but mounts: %d, networks: %d, jails: %d", len(running), len(b.mounted), len(b.nets), len(b.jails))
+	}
+	names := 0
+	for k := range b.recs {
+		if strings.HasPrefix(k, kindName+"/") {
+			names++
+		}
+	}
+	if names != len(all) {
+		t.Errorf("names: %d, containers: %d", names, len(all))
+	}
+	for _, dir := range []string{"containers", "run"} {
+		list, _ := os.ReadDir(filepath.Join(b.root, dir))
+		if len(list) > len(all) {
+			t.Errorf("%s: %d directories for %d containers", dir, len(list), len(all))
+		}
+	}
+}

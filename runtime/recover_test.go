@@ -1,0 +1,190 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/brigd/brig/internal/brig"
+)
+
+func TestRecover(t *testing.T) {
+	w := newWorld(t)
+	b := w.boot(0)
+	up := b.run(t, "up", spec("sleep"))
+	ended := b.run(t, "ended", spec("sleep"))
+	frozen := b.run(t, "frozen", spec("sleep"))
+	s := spec("sleep")
+	s.AutoRemove = true
+	passing := b.run(t, "passing", s)
+	s = spec("sleep")
+	s.Restart.Name = "always"
+	always := b.run(t, "always", s)
+	s.Restart.Name = "unless-stopped"
+	halted := b.run(t, "halted", s)
+	if err := b.Stop(t.Context(), "halted", brig.StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Pause(t.Context(), "frozen"); err != nil {
+		t.Fatal(err)
+	}
+	handles := map[brig.ID]string{}
+	for _, id := range []brig.ID{ended, passing, always} {
+		handles[id] = b.get(t, string(id)).Handle.JailID
+	}
+	b.Close()
+	if _, running := b.live(); len(running) != 5 {
+		t.Fatalf("Close touched containers: %v run", running)
+	}
+	w.mu.Lock()
+	for id, code := range map[brig.ID]int{ended: 7, passing: 0, always: 3} {
+		w.jails[handles[id]].finish(code)
+	}
+	w.mu.Unlock()
+
+	b = w.boot(0)
+	if d := b.get(t, string(up)); d.State != brig.Running {
+		t.Errorf("up: %v", d.State)
+	}
+	if d := b.get(t, string(ended)); d.State != brig.Exited || d.ExitCode != 7 {
+		t.Errorf("ended: %+v", d.Status)
+	}
+	if d := b.get(t, string(frozen)); d.State != brig.Paused {
+		t.Errorf("frozen: %v", d.State)
+	}
+	if d := b.get(t, string(halted)); d.State != brig.Exited {
+		t.Errorf("halted: %v", d.State)
+	}
+	if _, err := b.Containers.Get(t.Context(), string(passing)); err == nil {
+		t.Error("a container that removes itself is still there")
+	}
+	if err := b.Stop(t.Context(), string(up), brig.StopOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err := b.Containers.Remove(t.Context(), string(always), brig.RemoveOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+	if d := b.get(t, string(up)); d.ExitCode != 143 {
+		t.Errorf("an adopted container's end: %+v", d.Status)
+	}
+	b.checkNothingLeft(t)
+}
+
+// TestCrash ends brigd before each step of a life in turn, starts the next one, and compares what was acknowledged with what is there.
+func TestCrash(t *testing.T) {
+	for _, autoRemove := range []bool{false, true} {
+		for k := 1; ; k++ {
+			whole := false
+			t.Run(fmt.Sprintf("rm=%v/step %d", autoRemove, k), func(t *testing.T) { whole = crashAt(t, k, autoRemove) })
+			if whole {
+				break
+			}
+			if k > 200 {
+				t.Fatal("the life never ends")
+			}
+		}
+	}
+}
+
+// life is what a client was told.
+type life struct{ created, started, exited, removed bool }
+
+func crashAt(t *testing.T, k int, autoRemove bool) (whole bool) {
+	w := newWorld(t)
+	b := w.boot(k)
+	id, told := live(t.Context(), b, autoRemove)
+	b.mu.Lock()
+	dead, names := b.dead, slices.Clone(b.names)
+	b.mu.Unlock()
+	b.Close()
+	next := w.boot(0)
+	d, err := next.Containers.Get(t.Context(), "crash")
+	there := err == nil
+	switch {
+	case !told.created && there:
+		t.Errorf("steps %v: a container nobody was told of", names)
+	case told.removed && there:
+		t.Errorf("steps %v: a removed container came back", names)
+	case told.created && !there && !told.removed && !autoRemove && !removing(names):
+		t.Errorf("steps %v: an acknowledged container is gone", names)
+	}
+	if there && d.ID != id {
+		t.Errorf("another container has the name: %s", d.ID)
+	}
+	if there && told.started && !told.exited && !autoRemove && d.State == brig.Created {
+		t.Errorf("steps %v: an acknowledged start is forgotten", names)
+	}
+	if there && told.exited && (d.State != brig.Exited || d.ExitCode != 143) {
+		t.Errorf("steps %v: an acknowledged exit is forgotten: %+v", names, d.Status)
+	}
+	next.checkNothingLeft(t)
+	if there { // and it still works
+		if err := next.Containers.Remove(t.Context(), "crash", brig.RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Errorf("steps %v: %v", names, err)
+		}
+		next.checkNothingLeft(t)
+	}
+	return !dead
+}
+
+// removing reports whether the removal's transaction, the fourth after create, start and exit, had been done: the client
+// wasn't told, and both outcomes are right.
+func removing(names []string) bool {
+	n := 0
+	for i, s := range names {
+		if s == "put" && i < len(names)-1 {
+			n++
+		}
+	}
+	return n >= 4
+}
+
+// live is one container's life as a client drives it, until something fails.
+func live(ctx context.Context, b *brigd, autoRemove bool) (id brig.ID, told life) {
+	s := spec("sleep")
+	s.AutoRemove = autoRemove
+	s.Volumes = []string{"/anon"}
+	s.Mounts = []brig.Mount{{Type: brig.MountVolume, Source: "crashvol", Target: "/named"}}
+	id, _, err := b.Create(ctx, brig.CreateRequest{Name: "crash", Spec: s})
+	if told.created = err == nil; err != nil {
+		return id, told
+	}
+	err = b.Containers.Start(ctx, "crash")
+	if told.started = err == nil; err != nil {
+		return id, told
+	}
+	cond := brig.WaitNextExit
+	if autoRemove {
+		cond = brig.WaitRemoved
+	}
+	gone, err := b.Wait(ctx, "crash", cond)
+	if err != nil {
+		return id, told
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d, err := b.Containers.Get(ctx, "crash")
+	if err != nil {
+		return id, told
+	}
+	jail := d.Handle.JailID
+	_ = b.Kill(ctx, "crash", "TERM") // whether it arrived, the world knows
+	b.world.mu.Lock()
+	signalled := b.jails[jail].exit != nil
+	b.world.mu.Unlock()
+	if !signalled {
+		return id, told
+	}
+	select {
+	case <-gone:
+		told.removed, told.exited = autoRemove, !autoRemove
+	case <-b.died:
+		return id, told
+	}
+	if autoRemove {
+		return id, told
+	}
+	told.removed = b.Containers.Remove(ctx, "crash", brig.RemoveOptions{Volumes: true}) == nil
+	return id, told
+}
