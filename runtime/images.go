@@ -138,6 +138,9 @@ func (i *Images) load(ctx context.Context) error {
 			return errs.Wrap(err, "load image %s", r.Key)
 		}
 		i.enter(&img)
+		if img.ACI.ID == "" {
+			i.aci.add(img.ID)
+		}
 	}
 	if records, err = i.Records.List(ctx, kindRef); err != nil {
 		return errs.Wrap(err, "load references")
@@ -155,27 +158,16 @@ func (i *Images) load(ctx context.Context) error {
 	return nil
 }
 
-// Start begins the background work: computing the ACI IDs that are still missing. It makes temporary clones, so no Sweep may run later.
-func (i *Images) Start() {
-	i.mu.Lock()
-	var todo []brig.Digest
-	for id, e := range i.images {
-		if e.img.ACI.ID == "" {
-			todo = append(todo, id)
-		}
-	}
-	i.mu.Unlock()
-	i.aci.start(i.ctx)
-	for _, id := range todo {
-		i.aci.add(id)
-	}
-}
+// Start begins the background work: computing the ACI IDs that are still missing. It makes temporary clones, which a Sweep would take away,
+// so call it after that. Without it the work begins with the first image that is pulled or loaded.
+func (i *Images) Start() { i.aci.start(i.ctx) }
 
-// Close ends background work and running pulls, and waits for them.
-func (i *Images) Close() {
+// Close ends background work and running pulls, and waits for them. The error is always nil.
+func (i *Images) Close() error {
 	i.cancel()
-	i.aci.wait()
+	i.aci.close()
 	i.flying.Wait()
+	return nil
 }
 
 // SetUsers tells Images how to find the containers that use images. users is called without locks held.

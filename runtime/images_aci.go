@@ -20,6 +20,8 @@ type aciWorker struct {
 	done sync.WaitGroup
 
 	mu      sync.Mutex
+	started bool
+	closed  bool
 	queue   []brig.Digest
 	wake    chan struct{} // has room for one
 	current brig.Digest   // "": none
@@ -29,11 +31,25 @@ type aciWorker struct {
 
 func newACIWorker(i *Images) *aciWorker { return &aciWorker{i: i, wake: make(chan struct{}, 1)} }
 
-func (w *aciWorker) start(ctx context.Context) { w.done.Go(func() { w.run(ctx) }) }
+// start begins the work on what is queued, once.
+func (w *aciWorker) start(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.started && !w.closed {
+		w.started = true
+		w.done.Go(func() { w.run(ctx) })
+	}
+}
 
-// wait waits for the worker, whose context has been ended.
-func (w *aciWorker) wait() { w.done.Wait() }
+// close waits for the worker, whose context has been ended.
+func (w *aciWorker) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.done.Wait()
+}
 
+// add queues an image. It does not start the work.
 func (w *aciWorker) add(id brig.Digest) {
 	w.mu.Lock()
 	if !slices.Contains(w.queue, id) {

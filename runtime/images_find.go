@@ -190,6 +190,7 @@ func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (mo
 	if old == nil {
 		i.enter(img)
 		i.aci.add(img.ID)
+		i.aci.start(i.ctx)
 	}
 	i.mu.Lock()
 	for r := range moved {
