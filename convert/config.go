@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -139,47 +140,51 @@ func execution(c *rawConfig) brig.ImageConfig {
 	out := brig.ImageConfig{
 		User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, WorkingDir: c.WorkingDir, Labels: c.Labels,
 		StopSignal: c.StopSignal, Shell: c.Shell, OnBuild: c.OnBuild, ArgsEscaped: c.ArgsEscaped,
-		Volumes: slices.Sorted(maps.Keys(c.Volumes)),
+		Volumes: slices.Sorted(maps.Keys(c.Volumes)), Exposed: exposed(c.ExposedPorts),
 	}
-	for key := range c.ExposedPorts {
-		out.Exposed = append(out.Exposed, ports(key)...)
-	}
-	slices.SortFunc(out.Exposed, func(a, b brig.Port) int {
-		if a.Number != b.Number {
-			return int(a.Number) - int(b.Number)
-		}
-		return strings.Compare(a.Proto, b.Proto)
-	})
-	out.Exposed = slices.Compact(out.Exposed)
 	if h := c.Healthcheck; h != nil {
 		out.Health = &brig.HealthCheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries}
 	}
 	return out
 }
 
-// ports reads a key of ExposedPorts: a port or a range (8000-8010/tcp); nil if it is neither.
-func ports(key string) []brig.Port {
-	num, proto, _ := strings.Cut(key, "/")
-	if proto == "" {
-		proto = "tcp"
+// maxPorts bounds what ranges in ExposedPorts may add up to: all ports of all three protocols. Beyond it they are ignored.
+const maxPorts = 3 * 65535
+
+// exposed expands ExposedPorts, sorted and each port once.
+func exposed(keys map[string]json.RawMessage) []brig.Port {
+	var out []brig.Port
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		p, n := portRange(key)
+		if len(out)+n > maxPorts {
+			break
+		}
+		for i := range n {
+			out = append(out, brig.Port{Number: p.Number + uint16(i), Proto: p.Proto})
+		}
 	}
-	first, last, ranged := strings.Cut(num, "-")
-	p, err := brig.ParsePort(first + "/" + proto)
+	slices.SortFunc(out, func(a, b brig.Port) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), strings.Compare(a.Proto, b.Proto))
+	})
+	return slices.Compact(out)
+}
+
+// portRange reads a key of ExposedPorts: a port or a range (8000-8010/tcp), as its first port and how many; 0 if it is neither.
+func portRange(key string) (first brig.Port, n int) {
+	num, proto, _ := strings.Cut(key, "/")
+	from, to, ranged := strings.Cut(num, "-")
+	first, err := brig.ParsePort(from + "/" + cmp.Or(proto, "tcp"))
 	if err != nil {
-		return nil
+		return first, 0
 	}
 	if !ranged {
-		return []brig.Port{p}
+		return first, 1
 	}
-	end, err := strconv.ParseUint(last, 10, 16)
-	if err != nil || uint16(end) < p.Number {
-		return nil
+	last, err := strconv.ParseUint(to, 10, 16)
+	if err != nil || uint16(last) < first.Number {
+		return first, 0
 	}
-	var out []brig.Port
-	for n := uint64(p.Number); n <= end; n++ {
-		out = append(out, brig.Port{Number: uint16(n), Proto: p.Proto})
-	}
-	return out
+	return first, int(last) - int(first.Number) + 1
 }
 
 // date checks an optional RFC 3339 time.

@@ -179,3 +179,16 @@ func FuzzReference(f *testing.F) {
 		}
 	})
 }
+
+// TestManyRanges has ranges that add up to billions of ports.
+func TestManyRanges(t *testing.T) {
+	keys := map[string]struct{}{}
+	for i := range 10_000 {
+		keys[strings.Repeat("0", i%100)+"1-65535/"+[]string{"tcp", "udp", "sctp"}[i%3]+strings.Repeat("/", i/300)] = struct{}{}
+	}
+	list, _ := json.Marshal(keys)
+	d, err := New().ImageConfig([]byte(`{"config":{"ExposedPorts":` + string(list) + `},` + rootfs + `}`))
+	if err != nil || len(d.Config.Exposed) > maxPorts {
+		t.Errorf("%d ports, %v", len(d.Config.Exposed), err)
+	}
+}

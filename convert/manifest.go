@@ -238,12 +238,12 @@ func mountPoints(c *rawConfig) []types.MountPoint {
 func appPorts(c *rawConfig) []types.Port {
 	out := []types.Port{}
 	for _, key := range slices.Sorted(maps.Keys(c.ExposedPorts)) {
-		ps := ports(key)
+		p, n := portRange(key)
 		name, err := types.SanitizeACName(key)
-		if err != nil || len(ps) == 0 {
+		if err != nil || n == 0 {
 			continue
 		}
-		out = append(out, types.Port{Name: types.ACName(name), Protocol: ps[0].Proto, Port: uint(ps[0].Number), Count: uint(len(ps))})
+		out = append(out, types.Port{Name: types.ACName(name), Protocol: p.Proto, Port: uint(p.Number), Count: uint(n)})
 	}
 	slices.SortStableFunc(out, func(a, b types.Port) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return out
