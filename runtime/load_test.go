@@ -81,7 +81,7 @@ func TestSaveLoad(t *testing.T) {
 			e.clear(t)
 		})
 	}
-	for ref, want := range map[string]string{"nosuch": "No such image: nosuch:latest", "a:9": "No such image: a:9"} {
+	for ref, want := range map[string]string{"nosuch": "No such image: nosuch", "a:9": "reference does not exist", "sha256:1234": "No such image: sha256:1234"} {
 		var out bytes.Buffer
 		if err := d.Save(t.Context(), []string{"a:1", ref}, &out); !errs.Is(err, errs.NotFound) || err.Error() != want || out.Len() != 0 {
 			t.Errorf("save %s: %v, %d bytes", ref, err, out.Len())

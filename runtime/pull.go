@@ -30,11 +30,17 @@ func (i *Images) Pull(ctx context.Context, r brig.PullRequest, progress func(bri
 		i.pulled(rep, reference.FamiliarString(named), updated)
 		return nil
 	}
+	return i.pullAll(ctx, named, r, rep)
+}
+
+// pullAll pulls every tag of a repository. There is one event for all, as with dockerd.
+func (i *Images) pullAll(ctx context.Context, named reference.Named, r brig.PullRequest, rep *reporter) error {
 	tags, err := i.Registry.Tags(ctx, named.Name(), r.Auth)
 	if err != nil {
 		return err
 	}
 	updated := false
+	name := reference.FamiliarName(named)
 	for _, tag := range tags {
 		tagged, err := reference.WithTag(reference.TrimNamed(named), tag)
 		if err != nil {
@@ -46,7 +52,8 @@ func (i *Images) Pull(ctx context.Context, r brig.PullRequest, progress func(bri
 		}
 		updated = updated || u
 	}
-	i.pulled(rep, reference.FamiliarName(named), updated)
+	i.event("pull", &brig.Image{}, name, name)
+	i.pulled(rep, name, updated)
 	return nil
 }
 
@@ -92,7 +99,9 @@ func (i *Images) pullOne(ctx context.Context, named reference.Named, r brig.Pull
 		return false, err
 	}
 	rep.say("", "Digest: "+string(remote.Digest))
-	i.event("pull", img, reference.FamiliarString(named), reference.FamiliarName(named))
+	if !r.All {
+		i.event("pull", img, reference.FamiliarString(named), reference.FamiliarName(named))
+	}
 	_, updated = moved[named.String()]
 	return updated, nil
 }

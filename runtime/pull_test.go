@@ -114,6 +114,11 @@ func TestPullAll(t *testing.T) {
 	if list, _ := d.ImageList(t.Context()); len(list) != 2 {
 		t.Errorf("%d images", len(list))
 	}
+	var events []string
+	err = d.Bus.Events(t.Context(), time.Time{}, time.Now(), nil, func(e brig.Event) error { events = append(events, e.Action+" "+e.ActorID); return nil })
+	if err != nil || strings.Join(events, "|") != "pull x" {
+		t.Errorf("events %q, %v", events, err)
+	}
 }
 
 func TestPullSurvivesRestart(t *testing.T) {

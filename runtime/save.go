@@ -59,6 +59,9 @@ func (i *Images) choose(ctx context.Context, l *lease, refs []string) ([]*chosen
 		}
 		for n, name := range given {
 			img, borrowed, err := i.borrow(ctx, name)
+			if errs.Is(err, errs.NotFound) {
+				return nil, notSaved(s)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -74,6 +77,14 @@ func (i *Images) choose(ctx context.Context, l *lease, refs []string) ([]*chosen
 		}
 	}
 	return out, nil
+}
+
+// notSaved is dockerd's error for a name that docker save does not find; it differs from all others.
+func notSaved(s string) error {
+	if named, err := reference.ParseNormalizedNamed(s); err == nil && !reference.IsNameOnly(named) && reference.FamiliarName(named) != "sha256" {
+		return errs.New(errs.NotFound, "reference does not exist")
+	}
+	return errs.New(errs.NotFound, "No such image: %s", s)
 }
 
 func appendNew(list []string, s string) []string {
