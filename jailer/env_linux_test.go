@@ -223,3 +223,12 @@ func leftovers() error {
 }
 
 func itoa(n int) string { return fmt.Sprint(n) }
+
+// sweepOld removes what a test run that was killed has left.
+func sweepOld() error {
+	g, err := detectCgroups("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	return (&Jailer{cfg: Config{Instance: testInstance}, groups: g}).Sweep(context.Background(), nil)
+}

@@ -15,9 +15,13 @@ func TestJailRuns(t *testing.T) {
 		if out != "out\n" || errOut != "err\n" || exit.Code != 3 || exit.OOMKilled {
 			b.Errorf("got %q, %q, %+v", out, errOut, exit)
 		}
-		out, _, exit = b.run(b.jail("sh", "-c", "kill -9 $$"), "")
-		if exit.Code != 137 {
-			b.Errorf("killed: %q %+v", out, exit)
+		h := b.create(b.jail("sleep", "1000"))
+		b.start(h)
+		if err := b.Signal(b.Context(), h, "", 9); err != nil {
+			b.Error(err)
+		}
+		if exit = b.wait(h); exit.Code != 137 || exit.OOMKilled {
+			b.Errorf("killed: %+v", exit)
 		}
 	})
 }
@@ -67,7 +71,7 @@ func TestJailStartErrors(t *testing.T) {
 
 func TestJailTTY(t *testing.T) {
 	eachRuntime(t, func(b *bench) {
-		j := b.jail("sh", "-c", "stty size; read x; stty size; echo got $x; env | grep TERM")
+		j := b.jail("sh", "-c", "read x; stty size; read x; stty size; echo got $x; env | grep TERM")
 		j.Spec.TTY, j.Spec.OpenStdin = true, true
 		h := b.create(j)
 		if err := b.Resize(b.Context(), h, "", 30, 70); err != nil {
@@ -78,7 +82,8 @@ func TestJailTTY(t *testing.T) {
 		defer feed.Close()
 		done := b.attach(h, brig.IO{Stdin: in, Stdout: out})
 		b.start(h)
-		out.await("70")
+		feed.WriteString("go\n")
+		out.await("30 70\r\n")
 		if err := b.Resize(b.Context(), h, "", 40, 100); err != nil {
 			b.Fatal(err)
 		}

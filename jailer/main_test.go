@@ -32,6 +32,10 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	shimPath = bin
+	if err := sweepOld(); err != nil { // of a run that was killed
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if err := leftovers(); err != nil {
 		fmt.Fprintln(os.Stderr, "left behind:", err)

@@ -18,12 +18,12 @@ type proc struct {
 	id      string
 	tty     bool
 	hub     hub
-	sink    *logWriter    // nil: not logged
-	started func(pid int) // called before any output is read
-	finish  func(*proc)   // called when the output is complete, before done closes
-	ready   chan struct{} // closed when the process runs, or never will
-	done    chan struct{} // closed when it has ended and its output has been passed on
-	noFile  atomic.Bool   // the run directory is being removed
+	sink    *logline.Writer // nil: not logged
+	started func(pid int)   // called before any output is read
+	finish  func(*proc)     // called when the output is complete, before done closes
+	ready   chan struct{}   // closed when the process runs, or never will
+	done    chan struct{}   // closed when it has ended and its output has been passed on
+	noFile  atomic.Bool     // the run directory is being removed
 	copies  sync.WaitGroup
 
 	mu         sync.Mutex // guards what follows
@@ -254,14 +254,14 @@ func (p *proc) copyOut(f *os.File, kind byte) {
 	for {
 		n, err := f.Read(buf)
 		if n > 0 {
-			p.sink.write(split, buf[:n])
+			p.sink.Write(split, buf[:n]) // a full disk loses lines, and stops nothing
 			p.hub.write(kind, buf[:n])
 		}
 		if err != nil {
 			break // io.EOF, or EIO from a terminal that nobody has open
 		}
 	}
-	p.sink.flush(split)
+	p.sink.Flush(split)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f.Close()

@@ -5,9 +5,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
-	"time"
 
 	"github.com/brigd/brig/internal/logfile/logline"
 	"golang.org/x/sys/unix"
@@ -191,51 +188,15 @@ func runtimeSaid() string {
 	return string(b[max(0, len(b)-8<<10):])
 }
 
-// A logWriter appends to the container's log. A nil one drops all.
-type logWriter struct {
-	f   *os.File
-	buf []byte
-	mu  sync.Mutex
-}
-
-// openLog opens the log to append; a last line that a crash tore is ended first, so that no line is lost to it.
-func openLog(path string) *logWriter {
+// openLog opens the log; a container whose log can't be opened runs without.
+func openLog(path string) *logline.Writer {
 	if path == "" {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_CLOEXEC, 0o640)
+	w, err := logline.Open(path)
 	if err != nil {
 		os.Stderr.WriteString("log: " + err.Error() + "\n")
 		return nil
 	}
-	logline.Mend(f)
-	return &logWriter{f: f}
-}
-
-func (l *logWriter) write(s *logline.Splitter, p []byte) {
-	if l == nil {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.put(s.Append(l.buf[:0], p, time.Now()))
-}
-
-func (l *logWriter) flush(s *logline.Splitter) {
-	if l == nil {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.put(s.Flush(l.buf[:0], time.Now()))
-}
-
-// put writes whole lines with one system call. A full disk loses lines but stops nothing.
-func (l *logWriter) put(lines []byte) {
-	if len(lines) > 0 {
-		l.f.Write(lines)
-	}
-	if l.buf = lines[:0]; cap(lines) > 64<<10 {
-		l.buf = nil
-	}
+	return w
 }

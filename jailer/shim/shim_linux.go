@@ -31,7 +31,6 @@ const grace = 2 * time.Second
 type shim struct {
 	cfg   Config
 	reap  *reaper
-	log   *logWriter
 	main  *proc
 	quit  chan struct{} // closed by the first ReqQuit
 	bye   sync.Once
@@ -55,12 +54,11 @@ func Run(cfg Config, fd int) error {
 	unix.CloseOnExec(fd)
 	s := &shim{cfg: cfg, quit: make(chan struct{}), execs: map[string]*proc{}}
 	s.reap = newReaper()
-	s.log = openLog(cfg.LogPath)
 	var err error
 	if s.main, err = newProc("", cfg.TTY, cfg.Stdin); err != nil {
 		return err
 	}
-	s.main.sink = s.log
+	s.main.sink = openLog(cfg.LogPath)
 	s.main.finish = s.mainEnded
 	listener := os.NewFile(uintptr(fd), SocketName)
 	go s.accept(listener)

@@ -4,8 +4,6 @@ package logline
 
 import (
 	"bytes"
-	"io"
-	"os"
 	"time"
 	"unicode/utf8"
 )
@@ -122,22 +120,4 @@ func appendEscaped(dst []byte, c byte) []byte {
 		return append(dst, '\\', 'r')
 	}
 	return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
-}
-
-// Mend ends a last line that a crash left torn, so that the next line starts afresh. f is open to read and to append.
-func Mend(f interface {
-	io.ReaderAt
-	io.Writer
-	Stat() (os.FileInfo, error)
-}) error {
-	st, err := f.Stat()
-	if err != nil || st.Size() == 0 {
-		return err
-	}
-	var last [1]byte
-	if _, err = f.ReadAt(last[:], st.Size()-1); err != nil || last[0] == '\n' {
-		return err
-	}
-	_, err = f.Write([]byte{'\n'})
-	return err
 }
