@@ -364,6 +364,7 @@ func TestAttachBeforeStart(t *testing.T) {
 	if err := <-done; err != nil || out.String() != "hello\n" {
 		t.Errorf("attach: %v, %q", err, out.String())
 	}
+	b.wait(t, "talker", brig.WaitNotRunning)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- b.Attach(ctx, "talker", brig.AttachOptions{Stream: true}, brig.IO{}) }()
 	cancel()

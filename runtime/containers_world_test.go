@@ -486,7 +486,7 @@ func (b *procSeam) Signal(_ context.Context, h *brig.Handle, _ brig.ID, sig int)
 	defer b.world.mu.Unlock()
 	p := b.jails[h.JailID]
 	if p == nil || p.exit != nil {
-		return errs.New(errs.Conflict, "no such process")
+		return errs.New(errs.NotFound, "no such process")
 	}
 	p.signals = append(p.signals, sig)
 	if sig == 9 || (p.jail.Args[0] != "stubborn" && sig == 15) {

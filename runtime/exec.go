@@ -139,7 +139,7 @@ func (c *Containers) ExecStart(ctx context.Context, exec string, detach bool, st
 	if err != nil {
 		return err
 	}
-	if d.Handle.JailID != x.handle.JailID || d.Handle.InitPID != x.handle.InitPID {
+	if !sameRun(d.Handle, x.handle) {
 		return errs.New(errs.Conflict, "exec %s belongs to an earlier run of container %s", x.ID.Short(), d.ID)
 	}
 	if err := c.claimExec(x); err != nil {
@@ -173,6 +173,11 @@ func (c *Containers) ExecStart(ctx context.Context, exec string, detach bool, st
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// sameRun reports whether two handles are of one run: a jail's ID may come again.
+func sameRun(a, b *brig.Handle) bool {
+	return a.JailID == b.JailID && a.InitPID == b.InitPID && a.ShimPID == b.ShimPID && a.ShimStart == b.ShimStart
 }
 
 // launch has the jailer start the process; a failure is an exit, too.
@@ -210,7 +215,7 @@ func (c *Containers) jailOf(ctx context.Context, ct *container, d *brig.Containe
 	}
 	j = &brig.Jail{
 		ID: d.ID, Dir: d.Handle.Dir, Root: root, Hostname: d.Spec.Hostname, Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd),
-		Env: plainEnv(d.Spec.Env), Cwd: "/", LogPath: d.LogPath, Cgroup: c.cfg.Cgroup, Spec: d.Spec,
+		Env: d.Spec.Env, Cwd: "/", LogPath: d.LogPath, Cgroup: c.cfg.Cgroup, Spec: d.Spec,
 	}
 	if d.Spec.WorkingDir != "" {
 		j.Cwd = d.Spec.WorkingDir
@@ -220,7 +225,7 @@ func (c *Containers) jailOf(ctx context.Context, ct *container, d *brig.Containe
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ct.rec.Handle != nil && ct.rec.Handle.InitPID == d.Handle.InitPID {
+	if ct.rec.Handle != nil && sameRun(ct.rec.Handle, d.Handle) {
 		ct.jail = j
 	}
 	return j, nil

@@ -64,24 +64,6 @@ func mergeEnv(req, img []string) []string {
 	return out
 }
 
-// plainEnv drops the entries without a value, and of several with one key all but the last, which takes the first one's place.
-func plainEnv(env []string) []string {
-	var out []string
-	for _, kv := range env {
-		i := slices.IndexFunc(out, func(o string) bool { return envKey(o) == envKey(kv) })
-		set := strings.Contains(kv, "=")
-		switch {
-		case i >= 0 && set:
-			out[i] = kv
-		case i >= 0:
-			out = slices.Delete(out, i, i+1)
-		case set:
-			out = append(out, kv)
-		}
-	}
-	return out
-}
-
 func mergeLabels(req, img map[string]string) map[string]string {
 	out := maps.Clone(img)
 	if out == nil {

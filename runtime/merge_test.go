@@ -56,9 +56,6 @@ func TestMergeRest(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if env := plainEnv([]string{"A=1", "B=2", "A=3", "GONE", "B"}); !slices.Equal(env, []string{"A=3"}) {
-		t.Errorf("plainEnv: %q", env)
-	}
 }
 
 func TestTmpfsOptions(t *testing.T) {

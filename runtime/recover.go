@@ -83,7 +83,11 @@ func (c *Containers) adopt(ctx context.Context, ct *container) error {
 		if d.State == brig.Paused {
 			return c.cfg.Freezer.Pause(ctx, d.Handle)
 		}
-		return c.cfg.Freezer.Resume(ctx, d.Handle) // the record may be older than a pause that nobody was told of
+		// The record may be older than a pause that nobody was told of.
+		if err := c.cfg.Freezer.Resume(ctx, d.Handle); err != nil {
+			c.log.Warn("resume a container that may have been left frozen", "container", ct.id.Short(), "err", err)
+		}
+		return nil
 	}
 	ct.lock.release()
 	c.ended(ct, d.Handle, lostExit(exit, nil))

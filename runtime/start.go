@@ -94,7 +94,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := c.cfg.Processes.Start(ctx, h); err != nil {
 		return err
 	}
-	next.PID, next.Handle, next.Error, next.ExitCode, next.OOMKilled = h.InitPID, h, "", 0, false
+	next.PID, next.Handle, next.Error, next.ExitCode, next.OOMKilled = max(0, h.InitPID), h, "", 0, false
 	next.StartedAt, next.FinishedAt = time.Now().UTC(), ct.rec.FinishedAt
 	if err := c.save(ctx, ct, next); err != nil {
 		return err
@@ -191,7 +191,7 @@ func (c *Containers) neighbours(s *brig.Spec) (n neighbours, err error) {
 			return n, err
 		}
 		d := c.record(ct)
-		if !d.State.HasProcess() || d.Handle == nil {
+		if !d.State.HasProcess() || d.Handle == nil || d.Handle.InitPID <= 0 {
 			return n, errs.New(errs.Conflict, "cannot join %s of a non running container: %s", x.what, d.ID)
 		}
 		*x.to = d
@@ -220,7 +220,7 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 	}
 	j := &brig.Jail{
 		ID: d.ID, Dir: c.runDir(d.RootFS), Root: root, Hostname: d.Spec.Hostname, Netns: ns, Mounts: append(mounts, files...),
-		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: plainEnv(d.Spec.Env), Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
+		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: d.Spec.Env, Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
 		LogPath: d.LogPath, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
 	}
 	if near.pid != nil {
@@ -263,7 +263,7 @@ func startCode(err error) (int, error) {
 		kind = errs.Invalid
 	}
 	switch {
-	case has("executable file not found"), has("no such file or directory") && has("exec"):
+	case has("executable file not found"), has("no such file or directory") && has("exec") && errs.Is(err, errs.Invalid):
 		return 127, errs.As(kind, err)
 	case has("permission denied"), has("is a directory") && has("exec"):
 		return 126, errs.As(kind, err)

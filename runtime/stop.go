@@ -307,7 +307,11 @@ func (c *Containers) signal(ctx context.Context, ct *container, sig syscall.Sign
 	if stops {
 		c.markStopped(ct)
 	}
-	if err := c.cfg.Processes.Signal(ctx, d.Handle, "", int(sig)); err != nil {
+	err := c.cfg.Processes.Signal(ctx, d.Handle, "", int(sig))
+	if errs.Is(err, errs.NotFound) { // it has ended, and its watcher is about to say so
+		return errs.New(errs.Conflict, "container %s is not running", d.ID)
+	}
+	if err != nil {
 		return errs.Wrap(err, "send signal %d to container %s", int(sig), d.ID.Short())
 	}
 	c.event(d, "kill", "signal", strconv.Itoa(int(sig)))
