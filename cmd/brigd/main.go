@@ -1,0 +1,121 @@
+// Brigd is brig's daemon: it serves the Docker Engine API and runs images and containers beneath one root directory.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/brigd/brig/internal/config"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "brigd:", err)
+		os.Exit(1)
+	}
+}
+
+// command reads flags over the file over the defaults.
+func command() *cobra.Command {
+	file, flags := "", config.Default()
+	cmd := &cobra.Command{
+		Use:           "brigd",
+		Short:         "Run Docker and App Containers as jails, behind the Docker Engine API",
+		Version:       version,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config", "", "read the configuration from `FILE` (TOML)")
+	f.StringVar(&flags.Root, "root", flags.Root, "keep everything in `DIR`")
+	f.StringArrayVarP(&flags.Hosts, "host", "H", flags.Hosts, "serve at `unix://PATH` or tcp://ADDRESS:PORT; may be repeated")
+	f.StringVarP(&flags.Group, "group", "G", flags.Group, "group that may use the socket")
+	f.StringVar(&flags.Storage, "storage", flags.Storage, "auto, zfs, overlay or copy")
+	f.StringVar(&flags.ZFSParent, "zfs-parent", "", "`DATASET` to keep images and containers under")
+	f.StringVar(&flags.Runtime, "runtime", flags.Runtime, "auto, or the path of an OCI runtime")
+	f.StringVar(&flags.Shim, "shim", "", "path of brig-shim (default: beside brigd, else in PATH)")
+	f.StringVarP(&flags.LogLevel, "log-level", "l", flags.LogLevel, "debug, info, warn or error")
+	f.StringVar(&flags.LogFormat, "log-format", flags.LogFormat, "auto, text or json")
+	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c := config.Default()
+		if file != "" {
+			var err error
+			if c, err = config.Load(file); err != nil {
+				return err
+			}
+		}
+		override(cmd, &c, &flags)
+		if err := c.Validate(); err != nil {
+			return err
+		}
+		return serve(cmd.Context(), c, logger(&c, os.Stderr))
+	}
+	return cmd
+}
+
+// override copies the settings whose flags were given.
+func override(cmd *cobra.Command, c, flags *config.Config) {
+	for name, set := range map[string]func(){
+		"root":              func() { c.Root = flags.Root },
+		"host":              func() { c.Hosts = flags.Hosts },
+		"group":             func() { c.Group = flags.Group },
+		"storage":           func() { c.Storage = flags.Storage },
+		"zfs-parent":        func() { c.ZFSParent = flags.ZFSParent },
+		"runtime":           func() { c.Runtime = flags.Runtime },
+		"shim":              func() { c.Shim = flags.Shim },
+		"log-level":         func() { c.LogLevel = flags.LogLevel },
+		"log-format":        func() { c.LogFormat = flags.LogFormat },
+		"insecure-registry": func() { c.InsecureRegistries = flags.InsecureRegistries },
+	} {
+		if cmd.Flags().Changed(name) {
+			set()
+		}
+	}
+}
+
+// logger writes to w: text if that is a terminal, else JSON, unless the configuration says which.
+func logger(c *config.Config, w *os.File) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.Level()}
+	if c.LogFormat == "text" || c.LogFormat == "auto" && terminal(w) {
+		return slog.New(slog.NewTextHandler(w, opts))
+	}
+	return slog.New(slog.NewJSONHandler(io.Writer(w), opts))
+}
+
+// terminal reports whether f is one: it has a window size.
+func terminal(f *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
+
+// commit returns the revision that this program was built from, and when; empty if the build did not say.
+func commit() (revision, built string) {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return "", ""
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = s.Value
+		case "vcs.time":
+			built = s.Value
+		}
+	}
+	return revision, built
+}

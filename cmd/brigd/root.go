@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brigd/brig/internal/brig"
+)
+
+// A root is the directory that everything is kept in, locked by this process.
+type root struct {
+	dir      string
+	instance string // 8 hex digits that name what this root has on the host outside of it
+	lock     *os.File
+}
+
+func (r *root) path(elem ...string) string {
+	return filepath.Join(append([]string{r.dir}, elem...)...)
+}
+
+// openRoot makes dir if needed, locks it, and reads or makes its instance id. The lock lasts until Close or the process's end.
+func openRoot(dir string) (*root, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make root: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "brigd.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	r := &root{dir: dir, lock: f}
+	if err := r.take(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *root) take() error {
+	if err := unix.Flock(int(r.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", r.lock.Name(), err)
+		}
+		pid, _ := os.ReadFile(r.lock.Name())
+		return fmt.Errorf("root %s is in use by the brigd with pid %s", r.dir, strings.TrimSpace(string(pid)))
+	}
+	if err := r.lock.Truncate(0); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	if _, err := r.lock.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	var err error
+	r.instance, err = instance(r.path("instance"))
+	return err
+}
+
+var instanceRE = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
+// instance returns the id in the file, which it makes if it is missing.
+func instance(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		id := string(brig.NewRID()[:8])
+		tmp := path + ".new"
+		if err := os.WriteFile(tmp, []byte(id+"\n"), 0o600); err != nil {
+			return "", fmt.Errorf("make instance id: %w", err)
+		}
+		return id, os.Rename(tmp, path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read instance id: %w", err)
+	}
+	id := strings.TrimSpace(string(b))
+	if !instanceRE.MatchString(id) {
+		return "", fmt.Errorf("instance id: %s holds %q, not 8 hex digits", path, id)
+	}
+	return id, nil
+}
+
+// Close gives the root up.
+func (r *root) Close() error { return r.lock.Close() }

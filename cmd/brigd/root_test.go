@@ -1,0 +1,36 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestRootIsLockedAndKeepsItsInstance(t *testing.T) {
+	dir := t.TempDir()
+	r, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openRoot(dir); err == nil || !strings.Contains(err.Error(), "pid "+strconv.Itoa(os.Getpid())) {
+		t.Errorf("a second brigd: %v, want our pid in it", err)
+	}
+	r.Close()
+	again, err := openRoot(dir)
+	if err != nil || again.instance != r.instance || !instanceRE.MatchString(r.instance) {
+		t.Errorf("instance %q, then %q, %v", r.instance, again.instance, err)
+	}
+	again.Close()
+	os.WriteFile(r.path("instance"), []byte("../../x\n"), 0o600)
+	if _, err := openRoot(dir); err == nil || !strings.Contains(err.Error(), "8 hex digits") {
+		t.Errorf("a damaged instance id: %v", err)
+	}
+}
+
+func TestOSRelease(t *testing.T) {
+	got := osRelease("# c\nPRETTY_NAME=\"A B\"\nVERSION_ID='12'\nbad\n")
+	if got["PRETTY_NAME"] != "A B" || got["VERSION_ID"] != "12" || len(got) != 2 {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"time"
+
+	"github.com/brigd/brig/dockerapi"
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/config"
+)
+
+// system tells dockerapi what this brigd and its host are.
+type system struct {
+	e     *engine
+	c     config.Config
+	facts facts
+}
+
+func newSystem(e *engine, c config.Config) *system { return &system{e, c, hostFacts()} }
+
+// Info asks memory and two files under /proc: no process is started.
+func (s *system) Info(ctx context.Context) (dockerapi.SystemInfo, error) {
+	jail := s.e.jails.Facts()
+	out := dockerapi.SystemInfo{
+		ID: s.e.root.instance, Name: s.facts.name, Root: s.c.Root, ServerVersion: version,
+		KernelVersion: s.facts.kernel, OperatingSystem: s.facts.os, OSVersion: s.facts.osVersion,
+		OSType: goruntime.GOOS, Architecture: s.facts.machine, NCPU: goruntime.NumCPU(), MemTotal: s.facts.memory,
+		CgroupDriver: jail.CgroupDriver, CgroupVersion: jail.CgroupVersion,
+		MemoryLimit: jail.MemoryLimit, SwapLimit: jail.SwapLimit, CPUCfsPeriod: jail.CPUCfsPeriod, CPUCfsQuota: jail.CPUCfsQuota,
+		CPUShares: jail.CPUShares, CPUSet: jail.CPUSet, PidsLimit: jail.PidsLimit, OomKillDisable: jail.OomKillDisable,
+		IPv4Forwarding: forwarding(), DefaultRuntime: jail.RuntimeName, RuntimeVersion: jail.RuntimeVersion,
+		Runtimes: map[string]string{jail.RuntimeName: jail.RuntimePath}, SecurityOptions: jail.SecurityOptions,
+		InsecureRegistries: append([]string{"::1/128", "127.0.0.0/8"}, s.c.InsecureRegistries...),
+		Debug:              s.c.LogLevel == "debug", NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(), Warnings: jail.Warnings,
+	}
+	out.Driver, out.DriverStatus = s.e.store.Driver()
+	out.GitCommit, out.BuildTime = commit()
+	return out, s.count(ctx, &out)
+}
+
+// count fills in how many containers and images there are.
+func (s *system) count(ctx context.Context, out *dockerapi.SystemInfo) error {
+	all, err := s.e.containers.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		switch c.State {
+		case brig.Running, brig.Restarting:
+			out.Running++
+		case brig.Paused:
+			out.Paused++
+		default:
+			out.Stopped++
+		}
+	}
+	images, err := s.e.images.ImageList(ctx)
+	out.Containers, out.Images = len(all), len(images)
+	return err
+}
+
+// CheckAuth tries a login.
+func (s *system) CheckAuth(ctx context.Context, server string, auth brig.Auth) (string, error) {
+	return s.e.registry.CheckAuth(ctx, server, auth)
+}
+
+// Events hands on what the bus has.
+func (s *system) Events(ctx context.Context, since, until time.Time, ready func(), each func(brig.Event) error) error {
+	return s.e.bus.Events(ctx, since, until, ready, each)
+}
+
+// shimPath finds brig-shim: as configured, beside this program, or by name in PATH.
+func shimPath(configured string) string {
+	if configured != "" {
+		return configured
+	}
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "brig-shim"); isFile(beside) {
+			return beside
+		}
+	}
+	return "brig-shim"
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	goruntime "runtime"
+
+	"github.com/brigd/brig/convert"
+	"github.com/brigd/brig/dockerapi"
+	"github.com/brigd/brig/internal/blobs"
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/config"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/records"
+	"github.com/brigd/brig/jailer"
+	"github.com/brigd/brig/network"
+	"github.com/brigd/brig/registry"
+	brt "github.com/brigd/brig/runtime"
+	"github.com/brigd/brig/zfsstore"
+)
+
+// Each seam and an implementation that fits it.
+var (
+	_ brt.RootFS     = (*zfsstore.Store)(nil)
+	_ brt.Layers     = (*zfsstore.Store)(nil)
+	_ brt.VolumeData = (*zfsstore.Store)(nil)
+	_ brt.Jails      = (*jailer.Jailer)(nil)
+	_ brt.Processes  = (*jailer.Jailer)(nil)
+	_ brt.Terminals  = (*jailer.Jailer)(nil)
+	_ brt.Freezer    = (*jailer.Jailer)(nil)
+	_ brt.Networks   = (*network.Networks)(nil)
+	_ brt.Records    = (*records.Store)(nil)
+	_ brt.Registry   = (*registry.Registry)(nil)
+	_ brt.Converter  = (*convert.Converter)(nil)
+	_ brt.Archives   = (*convert.Converter)(nil)
+
+	_ dockerapi.Containers = (*brt.Containers)(nil)
+	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
+	_ dockerapi.Freezer    = (*brt.Containers)(nil)
+	_ dockerapi.Terminals  = (*brt.Containers)(nil)
+	_ dockerapi.Execs      = (*brt.Containers)(nil)
+	_ dockerapi.Files      = (*brt.Containers)(nil)
+	_ dockerapi.Volumes    = (*brt.Containers)(nil)
+	_ dockerapi.Images     = (*brt.Images)(nil)
+	_ dockerapi.Transfers  = (*brt.Images)(nil)
+	_ dockerapi.Networks   = (*network.Networks)(nil)
+	_ dockerapi.System     = (*system)(nil)
+)
+
+// busSize is how many past events docker events --since can see.
+const busSize = 1024
+
+// engine is all parts of one brigd, wired. Parts are closed in the reverse order of their making.
+type engine struct {
+	root       *root
+	records    *records.Store
+	store      *zfsstore.Store
+	jails      *jailer.Jailer
+	networks   *network.Networks
+	registry   *registry.Registry
+	bus        *brt.Bus
+	images     *brt.Images
+	containers *brt.Containers
+	closers    []func() error
+}
+
+// Close closes all parts. Containers go on running.
+func (e *engine) Close() error {
+	var all error
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		all = errors.Join(all, e.closers[i]())
+	}
+	return all
+}
+
+// open makes the parts beneath c.Root. On an error it has closed what it made.
+func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, err error) {
+	e := &engine{bus: brt.NewBus(busSize)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	if e.root, err = openRoot(c.Root); err != nil {
+		return nil, err
+	}
+	e.closers = append(e.closers, e.root.Close)
+	if e.records, err = records.Open(e.root.path("brig.db")); err != nil {
+		return nil, err
+	}
+	e.closers = append(e.closers, e.records.Close)
+	if e.store, err = zfsstore.Open(ctx, zfsstore.Config{Root: e.root.path("store"), Driver: c.Storage, ZFSParent: c.ZFSParent, Log: log}); err != nil {
+		return nil, errs.Wrap(err, "open the store")
+	}
+	e.closers = append(e.closers, e.store.Close)
+	if e.jails, err = jailer.New(jailer.Config{Runtime: c.Runtime, Shim: shimPath(c.Shim), Instance: e.root.instance, RunDir: e.root.path("run"), Log: log}); err != nil {
+		return nil, errs.Wrap(err, "open the jailer")
+	}
+	if e.networks, err = network.New(ctx, network.Config{Instance: e.root.instance, Dir: e.root.path("netns"), Records: e.records, Log: log}); err != nil {
+		return nil, err
+	}
+	e.closers = append(e.closers, e.networks.Close)
+	if e.registry, err = registry.New(registry.Config{Insecure: c.InsecureRegistries, CertsDir: "/etc/docker/certs.d", UserAgent: "brig/" + version, Log: log}); err != nil {
+		return nil, err
+	}
+	if err := e.openImages(ctx, log); err != nil {
+		return nil, err
+	}
+	return e, e.openContainers(ctx, log)
+}
+
+func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
+	content, err := blobs.Open(e.root.path("blobs"))
+	if err != nil {
+		return err
+	}
+	conv := convert.New()
+	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
+		Layers: e.store, RootFS: e.store, Registry: e.registry, Converter: conv, Archives: conv, Records: e.records, Blobs: content,
+		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH},
+	})
+	if err != nil {
+		return errs.Wrap(err, "load images")
+	}
+	e.closers = append(e.closers, e.images.Close)
+	return nil
+}
+
+// openContainers loads the containers and takes over those that run; then everything that no record names is swept.
+func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err error) {
+	driver, _ := e.store.Driver()
+	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
+		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails,
+		Networks: e.networks, Records: e.records, Images: e.images, Bus: e.bus,
+		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log,
+	})
+	if err != nil {
+		return errs.Wrap(err, "load containers")
+	}
+	e.closers = append(e.closers, func() error { e.containers.Close(); return nil })
+	e.images.SetUsers(e.containers.Users)
+	if err := e.containers.Recover(ctx); err != nil {
+		return errs.Wrap(err, "take over containers")
+	}
+	live := e.containers.Live()
+	live.Chains = e.images.Live()
+	return errs.Wrap(e.store.Sweep(ctx, live), "sweep the store")
+}
+
+// serve runs brigd until ctx ends.
+func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
+	e, err := open(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	api, err := dockerapi.New(dockerapi.Config{
+		Backends: dockerapi.Backends{
+			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Terminals: e.containers, Execs: e.containers,
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Networks: e.networks, System: newSystem(e, c),
+		},
+		Log: log, Version: version,
+	})
+	if err != nil {
+		return err
+	}
+	var listeners []net.Listener
+	for _, h := range c.Hosts {
+		l, err := dockerapi.Listen(ctx, log, h, c.Group)
+		if err != nil {
+			for _, open := range listeners {
+				open.Close()
+			}
+			return err
+		}
+		listeners = append(listeners, l)
+	}
+	log.Info("brigd is ready", "version", version, "root", c.Root, "instance", e.root.instance, "hosts", c.Hosts)
+	return api.Serve(ctx, listeners...)
+}
