@@ -204,4 +204,3 @@ func (b *procSeam) Wait(ctx context.Context, h *brig.Handle) (brig.Exit, error) 
 		return brig.Exit{}, ctx.Err()
 	}
 }
-
