@@ -2,11 +2,13 @@ package dockerapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 )
 
 func (s *Server) execCreate(ctx context.Context, r *request) (response, error) {
@@ -69,8 +71,13 @@ func (s *Server) execStart(ctx context.Context, r *request) (response, error) {
 		ses := newSession(a, r, framed, cancel)
 		streams := ses.streams(e.Spec.AttachIn, e.Spec.AttachOut, e.Spec.AttachErr, framed, keys)
 		streams.CloseStdin = true
-		return ses.run(ctx, func(io brig.IO) error { return s.Execs.ExecStart(ctx, r.vars["id"], false, io) }, streams,
-			func(err error) { ses.fail(framed, "%v\r\n", err) })
+		return ses.run(ctx, func(io brig.IO) error {
+			err := s.Execs.ExecStart(ctx, r.vars["id"], false, io)
+			if err != nil && !errs.Is(err, errs.Conflict) {
+				err = errors.Join(err, ses.begin()) // dockerd answers 101 and tells why a process could not be made as output
+			}
+			return err
+		}, streams, func(err error) { ses.fail(framed, "%v\r\n", err) })
 	}, nil
 }
 

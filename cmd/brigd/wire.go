@@ -146,7 +146,11 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	}
 	live := e.containers.Live()
 	live.Chains = e.images.Live()
-	return errs.Wrap(e.store.Sweep(ctx, live), "sweep the store")
+	if err := e.store.Sweep(ctx, live); err != nil {
+		return errs.Wrap(err, "sweep the store")
+	}
+	e.images.Start() // computes ACI IDs that are missing, in clones that the sweep would have taken
+	return nil
 }
 
 // serve runs brigd until ctx ends.
