@@ -44,6 +44,7 @@ func (j *Jailer) Adopt(ctx context.Context, h *brig.Handle) (running bool, exit 
 // Destroy kills and removes all of a jail. It tries every part; a second call goes on with what a first one left.
 func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	group := j.cgroup(h)
+	j.dropFilter(h.JailID)
 	// A frozen process can't be killed, and the shim waits for its end.
 	failed := []error{j.groups.thaw(group), j.endShim(ctx, h)}
 	failed = append(failed, j.groups.kill(ctx, group))

@@ -19,7 +19,7 @@ const testInstance = "jailertest"
 
 // bench is one Jailer with a root file system to run things in.
 type bench struct {
-	*testing.T
+	testing.TB
 	*Jailer
 	dir, root string
 }
@@ -44,9 +44,9 @@ func eachRuntime(t *testing.T, f func(b *bench)) {
 	}
 }
 
-func newBench(t *testing.T, runtime string) *bench {
+func newBench(t testing.TB, runtime string) *bench {
 	t.Helper()
-	b := &bench{T: t, dir: t.TempDir()}
+	b := &bench{TB: t, dir: t.TempDir()}
 	b.root = makeRoot(t, filepath.Join(b.dir, "root"))
 	j, err := New(b.config(runtime))
 	if err != nil {
@@ -64,7 +64,7 @@ func (b *bench) config(runtime string) Config {
 }
 
 // makeRoot makes a root file system out of a static busybox.
-func makeRoot(t *testing.T, root string) string {
+func makeRoot(t testing.TB, root string) string {
 	t.Helper()
 	bin, err := os.ReadFile("/bin/busybox")
 	if err != nil {

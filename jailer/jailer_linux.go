@@ -25,6 +25,7 @@ type Jailer struct {
 	host    *ocispec.Host
 
 	mu       sync.Mutex
+	filters  filters
 	children map[int]bool // shims this process has started and not yet reaped
 }
 
@@ -48,7 +49,7 @@ func New(cfg Config) (*Jailer, error) {
 	if cfg.Shim, err = filepath.Abs(cfg.Shim); err != nil {
 		return nil, err
 	}
-	j := &Jailer{cfg: cfg, children: map[int]bool{}}
+	j := &Jailer{cfg: cfg, children: map[int]bool{}, filters: filters{map[profileKey]string{}, map[string]profileKey{}}}
 	if j.groups, err = detectCgroups("/proc/self/mountinfo"); err != nil {
 		return nil, err
 	}

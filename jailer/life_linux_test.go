@@ -175,7 +175,7 @@ func TestRootIsFree(t *testing.T) {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { unix.Unmount(mnt, unix.MNT_DETACH) })
-		makeRoot(b.T, mnt)
+		makeRoot(b.TB, mnt)
 		j := b.jail("sleep", "1000")
 		j.Root = mnt
 		h := b.create(j)

@@ -59,6 +59,9 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 	if err != nil {
 		return nil, nil, err
 	}
+	if err = j.useFilter(string(b.ID), spec); err != nil {
+		return nil, nil, err
+	}
 	if err = writeJSON(filepath.Join(b.Dir, configName), spec); err != nil {
 		return nil, nil, err
 	}

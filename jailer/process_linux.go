@@ -35,8 +35,10 @@ func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
 	}
 	f, err := ask(ctx, h, shim.ReqStart, append(args, h.JailID)...)
 	if err != nil {
+		j.dropFilter(h.JailID)
 		return startError("create", args0, err)
 	}
+	j.keepFilter(h.JailID, h.Dir)
 	h.InitPID, err = strconv.Atoi(f[0])
 	if err == nil && h.InitPID == 0 {
 		// It has ended already. Its number is of no use to anybody, but a handle with one has been started.
