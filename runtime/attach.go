@@ -185,15 +185,6 @@ func (c *Containers) Resize(ctx context.Context, ref string, rows, cols uint) er
 	return nil
 }
 
-// Changes lists what differs from the image.
-func (c *Containers) Changes(ctx context.Context, ref string) ([]brig.Change, error) {
-	ct, err := c.find(ref)
-	if err != nil {
-		return nil, err
-	}
-	return c.cfg.RootFS.Diff(ctx, c.record(ct).RootFS)
-}
-
 // Top lists the container's processes as the host's ps(1) shows them. psArgs are ps's; none means -ef.
 func (c *Containers) Top(ctx context.Context, ref string, psArgs []string) (brig.Processes, error) {
 	ct, err := c.find(ref)

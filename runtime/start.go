@@ -74,6 +74,9 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
+	if err := furnish(ct.root); err != nil {
+		return err
+	}
 	j, err := c.jail(next, ct.root, att.Netns, near)
 	if err != nil {
 		return err

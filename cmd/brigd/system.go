@@ -43,22 +43,9 @@ func (s *system) Info(ctx context.Context) (dockerapi.SystemInfo, error) {
 
 // count fills in how many containers and images there are.
 func (s *system) count(ctx context.Context, out *dockerapi.SystemInfo) error {
-	all, err := s.e.containers.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, c := range all {
-		switch c.State {
-		case brig.Running, brig.Restarting:
-			out.Running++
-		case brig.Paused:
-			out.Paused++
-		default:
-			out.Stopped++
-		}
-	}
+	out.Info = s.e.containers.Count()
 	images, err := s.e.images.ImageList(ctx)
-	out.Containers, out.Images = len(all), len(images)
+	out.Images = len(images)
 	return err
 }
 

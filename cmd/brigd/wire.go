@@ -142,7 +142,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	e.closers = append(e.closers, func() error { e.containers.Close(); return nil })
 	e.images.SetUsers(e.containers.Users)
 	if err := e.containers.Recover(ctx); err != nil {
-		return errs.Wrap(err, "take over containers")
+		log.Error("not all that a former brigd left could be taken over or cleaned up; the next start tries again", "err", err)
 	}
 	live := e.containers.Live()
 	live.Chains = e.images.Live()
