@@ -52,8 +52,8 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	if err := errors.Join(failed...); err != nil {
 		return errs.Wrap(err, "destroy jail %s", h.JailID) // the run directory stays, for it names what is left
 	}
-	if filepath.Dir(group) == CgroupParent(j.cfg.Instance) && len(j.groups.children(filepath.Dir(group))) == 0 {
-		j.groups.removeParent(filepath.Dir(group))
+	if filepath.Dir(group) == CgroupParent(j.cfg.Instance) {
+		j.dropParent()
 	}
 	return os.RemoveAll(h.Dir)
 }
@@ -130,10 +130,19 @@ func (j *Jailer) Sweep(ctx context.Context, handles []*brig.Handle) error {
 			failed = append(failed, j.groups.thaw(group), j.groups.kill(ctx, group), j.groups.remove(group))
 		}
 	}
-	if len(j.groups.children(parent)) == 0 {
+	j.dropParent()
+	return errs.Wrap(errors.Join(failed...), "sweep jails")
+}
+
+// dropParent removes the cgroup that the jails' are in, if it is empty and no jail starts just now: a later Destroy comes by again.
+func (j *Jailer) dropParent() {
+	if !j.starting.TryLock() {
+		return
+	}
+	defer j.starting.Unlock()
+	if parent := CgroupParent(j.cfg.Instance); len(j.groups.children(parent)) == 0 {
 		j.groups.removeParent(parent)
 	}
-	return errs.Wrap(errors.Join(failed...), "sweep jails")
 }
 
 // jailID finds a jail's ID from its run directory; without one a name that no cgroup has.

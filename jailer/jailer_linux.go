@@ -24,7 +24,9 @@ type Jailer struct {
 	groups  *cgroups
 	host    *ocispec.Host
 
-	mu       sync.Mutex
+	starting sync.RWMutex // read-held while a runtime makes cgroups: their parent must not go meanwhile
+
+	mu       sync.Mutex // guards what follows
 	filters  filters
 	children map[int]bool // shims this process has started and not yet reaped
 }

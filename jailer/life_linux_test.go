@@ -240,3 +240,52 @@ func TestBackgroundChild(t *testing.T) {
 		}
 	})
 }
+
+// TestManyAtOnce runs many jails side by side; each one's output, exit code and log are its own, and complete.
+func TestManyAtOnce(t *testing.T) {
+	eachRuntime(t, func(b *bench) {
+		const workers, each = 8, 5
+		failed := make(chan error, workers)
+		for w := range workers {
+			go func() {
+				var err error
+				for i := range each {
+					err = errors.Join(err, b.one(w*each+i))
+				}
+				failed <- err
+			}()
+		}
+		for range workers {
+			if err := <-failed; err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+// one runs a jail that writes n and exits with it.
+func (b *bench) one(n int) error {
+	j := b.jail("sh", "-c", "echo out"+itoa(n)+"; exit "+itoa(n))
+	h, _, err := b.Create(b.Context(), j)
+	if err != nil {
+		return err
+	}
+	out := newBuffer()
+	attached, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- b.Attach(b.Context(), h, brig.IO{Stdout: out, Attached: func() { close(attached) }})
+	}()
+	select {
+	case <-attached:
+	case err = <-done:
+		return errors.Join(err, b.Destroy(b.Context(), h))
+	}
+	err = b.Start(b.Context(), h)
+	exit, werr := b.Wait(b.Context(), h)
+	err = errors.Join(err, werr, b.Destroy(b.Context(), h), <-done)
+	log, lerr := os.ReadFile(j.LogPath)
+	if want := "out" + itoa(n) + "\n"; exit.Code != n || out.String() != want || !strings.Contains(string(log), `"log":"out`+itoa(n)+`\n"`) {
+		err = errors.Join(err, errors.New(itoa(n)+": got "+out.String()+", "+itoa(exit.Code)+", log "+string(log)))
+	}
+	return errors.Join(err, lerr)
+}

@@ -33,17 +33,15 @@ func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
 	if tty {
 		args = append(args, "--console-socket", shim.ConsoleName)
 	}
+	j.starting.RLock()
 	f, err := ask(ctx, h, shim.ReqStart, append(args, h.JailID)...)
+	j.starting.RUnlock()
 	if err != nil {
 		j.dropFilter(h.JailID)
 		return startError("create", args0, err)
 	}
 	j.keepFilter(h.JailID, h.Dir)
 	h.InitPID, err = strconv.Atoi(f[0])
-	if err == nil && h.InitPID == 0 {
-		// It has ended already. Its number is of no use to anybody, but a handle with one has been started.
-		h.InitPID = -1
-	}
 	return err
 }
 

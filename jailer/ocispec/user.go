@@ -50,6 +50,7 @@ func FindUser(name string, add []string, passwd, group io.ReadSeeker) (User, err
 		if err != nil {
 			return User{}, errs.As(errs.Invalid, err)
 		}
+		slices.Sort(more) // they come in no order
 		extra = append(extra, more...)
 	}
 	for _, g := range extra {

@@ -28,6 +28,7 @@ type proc struct {
 
 	mu         sync.Mutex // guards what follows
 	pid        int        // 0 before the start and after the end
+	born       int        // the pid once it has had one
 	pidfd      int        // valid while pid is not 0
 	dead       bool       // has ended, or its start failed
 	used       bool       // a start was asked for
@@ -141,7 +142,7 @@ func (s *shim) start(p *proc, argv []string, pidFile, console string) error {
 // run begins to copy and to wait.
 func (p *proc) run(pid int, master *os.File, end <-chan syscall.WaitStatus) {
 	p.mu.Lock()
-	p.pid = pid
+	p.pid, p.born = pid, pid
 	if p.pidfd, _ = unix.PidfdOpen(pid, 0); p.pidfd <= 0 {
 		p.pidfd = -1
 	}

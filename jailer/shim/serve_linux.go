@@ -50,7 +50,7 @@ func (s *shim) exec(conn *os.File, id, flags string, argv []string) {
 		conn.Write(failFrame(err))
 		return
 	}
-	p.finish = func(*proc) { s.forget(id) }
+	p.finish = func(*proc) { s.retire(id) }
 	s.mu.Lock()
 	if s.execs[id] != nil {
 		s.mu.Unlock()
@@ -87,6 +87,7 @@ func (s *shim) startExec(p *proc, c *client, argv []string, name string) error {
 	return s.start(p, argv, name+".pid", name+".tty")
 }
 
+// forget drops an exec that could not be started.
 func (s *shim) forget(id string) {
 	s.mu.Lock()
 	delete(s.execs, id)

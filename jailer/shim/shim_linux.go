@@ -38,7 +38,8 @@ type shim struct {
 
 	mu    sync.Mutex
 	execs map[string]*proc
-	open  int // connections
+	past  []string // execs that have ended and can still be asked about, oldest first
+	open  int      // connections
 	last  time.Time
 }
 
@@ -147,7 +148,7 @@ func (s *shim) answer(kind byte, f []string) []byte {
 		if err := s.start(s.main, f[:len(f)-3], PidName, ConsoleName); err != nil {
 			return failFrame(err)
 		}
-		return AppendFields(nil, Ok, strconv.Itoa(s.main.running()))
+		return AppendFields(nil, Ok, strconv.Itoa(s.main.born)) // written before start returned, and never again
 	case ReqResize:
 		rows, _ := strconv.ParseUint(f[1], 10, 16)
 		cols, _ := strconv.ParseUint(f[2], 10, 16)
@@ -235,6 +236,19 @@ func (s *shim) settle(f *os.File) {
 			s.end()
 			return
 		}
+	}
+}
+
+// maxPast bounds how many ended execs are remembered, for a daemon that lost its connection just then.
+const maxPast = 16
+
+// retire remembers an exec that has ended, and forgets the oldest.
+func (s *shim) retire(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.past = append(s.past, id); len(s.past) > maxPast {
+		delete(s.execs, s.past[0])
+		s.past = append(s.past[:0], s.past[1:]...)
 	}
 }
 
