@@ -80,7 +80,7 @@ func makeRoot(t testing.TB, root string) string {
 			t.Fatal(err)
 		}
 	}
-	for _, d := range []string{"bin", "tmp"} {
+	for _, d := range []string{"bin", "tmp", "dev", "proc", "sys"} {
 		os.MkdirAll(filepath.Join(root, d), 0o777)
 	}
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), bin, 0o755); err != nil {
