@@ -129,7 +129,9 @@ func TestJailExec(t *testing.T) {
 		if out, _, _, err = exec(brig.ExecSpec{Args: []string{"wc", "-c"}}, strings.Repeat("x", 5000)); strings.TrimSpace(out) != "5000" {
 			b.Errorf("stdin: %q %v", out, err)
 		}
-		if out, _, _, err = exec(brig.ExecSpec{Args: []string{"stty", "size"}, TTY: true, ConsoleRows: 33, ConsoleCols: 77}, ""); out != "33 77\r\n" {
+		// crun sets the size beside the process's first steps, so the process must be past these.
+		tty := brig.ExecSpec{Args: []string{"sh", "-c", "read x; stty size"}, TTY: true, ConsoleRows: 33, ConsoleCols: 77}
+		if out, _, _, err = exec(tty, "go\n"); !strings.HasSuffix(out, "33 77\r\n") {
 			b.Errorf("tty: %q %v", out, err)
 		}
 		for arg, want := range map[string]string{
