@@ -193,7 +193,9 @@ func (c *Containers) launch(ctx context.Context, x *execution, d *brig.Container
 	defer close(x.began)
 	if err != nil {
 		code := 0
-		code, err = startCode(err)
+		if code, err = startCode(err); code == 128 {
+			code = 126 // an exec's failures are all a shell's; only a container's start has a code of its own
+		}
 		x.ExitCode, x.ended = &code, time.Now()
 		return nil, err
 	}

@@ -21,7 +21,8 @@ type Splitter struct {
 // NewSplitter returns the Splitter of a stream, stdout or stderr.
 func NewSplitter(stream string) *Splitter { return &Splitter{stream: stream} }
 
-// Append appends to dst the log lines that p completes, with the time now, and returns it.
+// Append appends to dst the log lines that p completes, with the time now, and returns it. Further lines are each a nanosecond
+// later, so that their times tell them apart for docker logs --since and --until.
 func (s *Splitter) Append(dst, p []byte, now time.Time) []byte {
 	for len(p) > 0 {
 		room := MaxPiece - len(s.rest)
@@ -31,6 +32,7 @@ func (s *Splitter) Append(dst, p []byte, now time.Time) []byte {
 			dst = s.emit(dst, p[:i+1], now)
 			s.since = time.Time{}
 			p = p[i+1:]
+			now = now.Add(time.Nanosecond)
 		case len(p) >= room:
 			if s.since.IsZero() {
 				s.since = now

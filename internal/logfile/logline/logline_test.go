@@ -58,3 +58,13 @@ func TestSplitter(t *testing.T) {
 		}
 	}
 }
+
+func TestLinesOfOneReadHaveTheirOwnTimes(t *testing.T) {
+	b := NewSplitter("stdout").Append(nil, []byte("a\nb\nc\n"), time.Unix(7, 0))
+	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		var l struct{ Time time.Time }
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Time.UnixNano() != 7e9+int64(i) {
+			t.Errorf("line %d: %v, %v", i, l.Time, err)
+		}
+	}
+}
