@@ -31,6 +31,9 @@ func StartDockerd(ctx context.Context, dir string) (d *Dockerd, err error) {
 		filepath.Join(dir, "cr"), filepath.Join(dir, "cs"), filepath.Join(dir, "c.sock")), 0o600); err != nil {
 		return d, err
 	}
+	if err = os.WriteFile(filepath.Join(dir, "none.json"), []byte("{}"), 0o600); err != nil {
+		return d, err
+	}
 	if err = d.start(dir, "containerd", "--config", conf); err != nil {
 		return d, err
 	}

@@ -1,0 +1,151 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/brigd/brig/integration/internal/testbed"
+)
+
+// patience bounds each command: a hang is a failure with output, not a dead suite.
+const patience = 90 * time.Second
+
+// image is the name of a test image at the registry.
+func image(name string) string { return bed.reg + "/" + name }
+
+var counter atomic.Int64
+
+// fresh is a name that no other test uses.
+func fresh(prefix string) string { return fmt.Sprintf("%s%d", prefix, counter.Add(1)) }
+
+// docker runs the docker command on the suite's server; any exit code will do.
+func docker(t testing.TB, args ...string) testbed.Result { return dockerIn(t, "", args...) }
+
+func dockerIn(t testing.TB, stdin string, args ...string) testbed.Result {
+	t.Helper()
+	return dockerOn(t, bed.cli, strings.NewReader(stdin), args...)
+}
+
+func dockerOn(t testing.TB, cli testbed.CLI, stdin io.Reader, args ...string) testbed.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(bed.ctx, patience)
+	defer cancel()
+	r := cli.Run(ctx, stdin, args...)
+	if ctx.Err() != nil {
+		t.Fatalf("took longer than %v: %s", patience, r)
+	}
+	return r
+}
+
+// ok runs docker, wants exit code 0, and returns what it printed without the last newline.
+func ok(t testing.TB, args ...string) string {
+	t.Helper()
+	r := docker(t, args...)
+	if r.Code != 0 {
+		t.Fatal(r)
+	}
+	return strings.TrimRight(r.Out, "\n")
+}
+
+// fails runs docker and wants this exit code, and words (a regular expression) on stderr.
+func fails(t testing.TB, code int, words string, args ...string) {
+	t.Helper()
+	r := docker(t, args...)
+	if r.Code != code || !regexp.MustCompile(words).MatchString(r.Err) {
+		t.Errorf("%s\nwant exit code %d and %q on stderr", r, code, words)
+	}
+}
+
+// equal compares what was got with what was wanted.
+func equal[T comparable](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// match wants got to match the regular expression want.
+func match(t testing.TB, what, got, want string) {
+	t.Helper()
+	if !regexp.MustCompile(want).MatchString(got) {
+		t.Errorf("%s: got %q, want a match of %q", what, got, want)
+	}
+}
+
+// container runs `docker run -d` with args, and removes the container after the test. It returns the full id.
+func container(t testing.TB, args ...string) string {
+	t.Helper()
+	return made(t, ok(t, append([]string{"run", "-d"}, args...)...))
+}
+
+// made has the container removed after the test.
+func made(t testing.TB, id string) string {
+	t.Cleanup(func() { docker(t, "rm", "-f", "-v", id) })
+	match(t, "container id", id, `^[0-9a-f]{64}$`)
+	return id
+}
+
+// inspect is one value of docker inspect.
+func inspect(t testing.TB, object, format string) string {
+	t.Helper()
+	return ok(t, "inspect", "--format", format, object)
+}
+
+// eventually tries until the condition holds; what it last said goes into the failure.
+func eventually(t testing.TB, what string, try func() (bool, string)) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		done, said := try()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 30 s; last: %s", what, said)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// logged waits until the container's log has the text.
+func logged(t testing.TB, id, text string) {
+	t.Helper()
+	eventually(t, "log of "+id+" with "+text, func() (bool, string) {
+		out := ok(t, "logs", id)
+		return strings.Contains(out, text), out
+	})
+}
+
+// tempFile writes a file that the test's end removes.
+func tempFile(t testing.TB, name, body string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(body), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// own skips a test that must end or start the server.
+func own(t testing.TB) {
+	t.Helper()
+	if !bed.server.Owned {
+		t.Skip("needs a server of the suite's own, and BRIG_TEST_HOST names another")
+	}
+}
+
+// dockerdDiffers names what the suite asks of brig and Debian's dockerd 20.10 does not do, and why.
+var dockerdDiffers = map[string]string{
+	"run init":        "Debian's docker.io only recommends tini, so docker-init may be missing",
+	"run privileged":  "dockerd fails where the daemon itself lacks a capability; brig starts the container reduced, with a warning",
+	"exec privileged": "as run privileged",
+	"zstd":            "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
+}
