@@ -30,7 +30,8 @@ func imageCommand(host *string) *cobra.Command {
 }
 
 func imageList(host *string) *cobra.Command {
-	return &cobra.Command{
+	full := false
+	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Args: cobra.NoArgs,
 		Short: "List images with their ACI names and IDs",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,18 +51,23 @@ func imageList(host *string) *cobra.Command {
 					names = []string{short(i.ID, len("sha256:"))}
 				}
 				for _, n := range names {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n, i.ACI.Name, pending(i.ACI.ID), i.Platform, units.HumanSize(float64(i.Size)))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n, i.ACI.Name, pending(i.ACI.ID, full), i.Platform, units.HumanSize(float64(i.Size)))
 				}
 			}
 			return w.Flush()
 		},
 	}
+	cmd.Flags().BoolVar(&full, "no-trunc", false, "print whole ACI IDs")
+	return cmd
 }
 
 // pending stands for an ACI ID that brigd is still computing.
-func pending(id string) string {
-	if id == "" {
+func pending(id string, full bool) string {
+	switch {
+	case id == "":
 		return "(computing)"
+	case full:
+		return id
 	}
 	return id[:min(len(id), len("sha512-")+32)]
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	if !testbed.Inside() {
+	if testbed.Inside() == "" {
 		code, err := testbed.Reenter()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "compare:", err)
@@ -38,14 +38,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := testbed.LoopbackUp(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "brig-cmp-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	d, err := testbed.StartDockerd(starting, dir)
+	d, err := testbed.StartDockerd(starting, testbed.Inside())
 	if err != nil {
 		return err
 	}
