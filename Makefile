@@ -50,9 +50,10 @@ bench: deps deps-peers build
 compare: deps deps-peers
 	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -timeout 15m ./integration/
 
+# zfsstore's suite on real OpenZFS, in a virtual machine. RUN=PATTERN is go test's -run. The first time builds the machine.
 test-zfs: deps
 	@contrib/deps.sh zfs
-	@contrib/zfs-guest/run.sh .cache/zfs-guest
+	@RUN='$(RUN)' GO='$(GO)' contrib/zfs-guest/run.sh .cache/zfs-guest
 
 FUZZTIME ?= 20s
 fuzz:

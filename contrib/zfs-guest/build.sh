@@ -1,16 +1,17 @@
 #!/bin/sh
-# build.sh CACHE: builds CACHE/vmlinux and CACHE/initrd.base, a guest with real OpenZFS, out of Debian packages alone.
+# build.sh CACHE: makes CACHE/vmlinux and CACHE/root, a guest with real OpenZFS, out of Debian packages alone.
 #
 # Nothing is installed on the host: packages are downloaded with apt's own signatures checked, into a private apt
 # directory with the host's mirror plus Debian's contrib section, where zfs lives, and unpacked under CACHE. The
 # kernel is Debian's cloud kernel; zfs's modules are compiled from zfs-dkms against its headers, which takes about
-# eleven minutes of processor time once.
+# eleven minutes of processor time once. Raise the mark's number when what is built changes.
 set -eu
 cache=$(mkdir -p "$1" && cd "$1" && pwd)
 jobs=${JOBS:-$(nproc)}
-done_mark=$cache/built-4
+done_mark=$cache/built-5
 [ -e "$done_mark" ] && exit 0
 say() { echo "zfs-guest: $*"; }
+[ "$(uname -m)" = x86_64 ] || { say "only for x86_64 hosts" >&2; exit 1; }
 
 # --- packages ---
 apt=$cache/apt
@@ -86,29 +87,32 @@ if ! (cd "$src" && ./configure --with-config=kernel --with-linux="$common" --wit
 fi
 
 # --- the guest's files ---
-root=$cache/root
-rm -rf "$root" && mkdir -p "$root/bin" "$root/lib/modules" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run" "$root/etc" "$root/var" "$root/work"
-cp /bin/busybox "$root/bin/busybox"
-find "$src" -name '*.ko' -exec cp {} "$root/lib/modules/" \;
-strip --strip-debug "$root"/lib/modules/*.ko
-for m in virtio_blk virtio_mmio virtio_ring virtio overlay ext4 jbd2 mbcache crc16 crc32c_generic libcrc32c; do
-	find "$tree/lib/modules/$release" "$tree/usr/lib/modules/$release" -name "$m.ko*" -exec cp {} "$root/lib/modules/" \; 2>/dev/null || true
+root=$cache/root.new
+rm -rf "$root"
+for dir in bin lib64 modules proc sys dev tmp run etc; do mkdir -p "$root/$dir"; done
+cp "$(command -v busybox)" "$root/bin/busybox"
+# The modules in the order in which they load. overlay is for the overlay driver's tests in the same suite.
+for m in spl zavl znvpair zunicode zcommon zlua zzstd icp zfs overlay; do
+	ko=$(find "$src/module" "$tree/lib/modules/$release/kernel" -name "$m.ko" | head -n 1)
+	[ -n "$ko" ] || { say "no module $m was built" >&2; exit 1; }
+	strip --strip-debug -o "$root/modules/$m.ko" "$ko"
+	echo "$m" >>"$root/modules/order"
 done
-for tool in zfs zpool; do
-	bin=$(find "$tree/sbin" "$tree/usr/sbin" -name "$tool" -type f 2>/dev/null | head -n 1)
-	cp "$bin" "$root/bin/$tool"
-done
-# The loader of the unpacked tree lists and copies the libraries, so that the host's own never mix in.
-libs=$(find "$tree/lib" "$tree/usr/lib" -maxdepth 2 -type d -name x86_64-linux-gnu 2>/dev/null | paste -sd:)
+for tool in zfs zpool; do cp "$tree/sbin/$tool" "$root/bin/$tool"; done
+# The loader of the unpacked tree lists the libraries, so that the host's own never mix in.
+libs=$(find "$tree/lib" "$tree/usr/lib" -maxdepth 2 -type d -name x86_64-linux-gnu | paste -sd:)
 loader=$(find "$tree" -name 'ld-linux-x86-64.so.2' | head -n 1)
-mkdir -p "$root/lib64"
-cp -L "$loader" "$root/lib64/ld-linux-x86-64.so.2"
-for tool in zfs zpool; do "$loader" --library-path "$libs" --list "$root/bin/$tool"; done |
-	sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | sort -u | while read -r lib; do
-	case $lib in
-	"$tree"/*) cp -L "$lib" "$root/lib64/" ;;
-	*) say "$lib is the host's: a package is missing from the list" >&2; exit 1 ;;
-	esac
-done
+cp -L "$loader" "$root/lib64/"
+for tool in zfs zpool; do "$loader" --library-path "$libs" --list "$root/bin/$tool"; done | sed -n 's/.*=> \([^ ]*\).*/\1/p' | sort -u |
+	while read -r lib; do
+		case $lib in
+		"$tree"/*) cp -L "$lib" "$root/lib64/" ;;
+		*) say "$lib is not from the unpacked packages: one is missing from the list" >&2; exit 1 ;;
+		esac
+	done
+rm -rf "$cache/root"
+mv "$root" "$cache/root"
+# What it was made of is ten times as large as what is needed.
+rm -rf "$tree" "$debs" "$apt" "$cache"/built-*
 touch "$done_mark"
 say "ready in $cache"
