@@ -27,10 +27,10 @@ import (
 // fault changes the answer to a GET of a blob or a manifest. It gets the honest body.
 type fault func(w http.ResponseWriter, r *http.Request, body []byte)
 
-// lyingRegistry holds the busybox image and answers GETs whose path matches with the fault.
+// lyingRegistry holds an image "unique", whose layer no server has, and answers GETs whose path matches with the fault.
 func lyingRegistry(t *testing.T, path string, f fault) string {
 	t.Helper()
-	set, err := images.Build()
+	unique, err := images.Unique()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func lyingRegistry(t *testing.T, path string, f fault) string {
 	}))
 	t.Cleanup(s.Close)
 	addr := strings.TrimPrefix(s.URL, "http://")
-	if err := (images.Set{"layers:latest": set["layers:latest"]}).Push(bed.ctx, addr, nil); err != nil {
+	if err := (images.Set{"unique:latest": unique}).Push(bed.ctx, addr, nil); err != nil {
 		t.Fatal(err)
 	}
 	lie.Store(true)
@@ -113,8 +113,8 @@ func TestLyingRegistry(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			addr := lyingRegistry(t, c.path, c.f)
 			before := stored(t)
-			fails(t, 1, c.words, "pull", addr+"/layers")
-			fails(t, 1, "(?i)no such image", "image", "inspect", addr+"/layers")
+			fails(t, 1, c.words, "pull", addr+"/unique")
+			fails(t, 1, "(?i)no such image", "image", "inspect", addr+"/unique")
 			if bed.server.Owned {
 				eventually(t, "nothing stored", func() (bool, string) {
 					now := stored(t)
@@ -145,11 +145,15 @@ func TestPullInterrupted(t *testing.T) {
 	before := stored(t)
 	ctx, cancel := context.WithTimeout(bed.ctx, patience)
 	defer cancel()
-	cmd := bed.cli.Command(ctx, "pull", addr+"/layers")
+	cmd := bed.cli.Command(ctx, "pull", addr+"/unique")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	<-asked
+	select {
+	case <-asked:
+	case <-ctx.Done():
+		t.Error("the server never asked for the layer")
+	}
 	cmd.Process.Signal(os.Interrupt)
 	err := cmd.Wait()
 	if exit, is := err.(*exec.ExitError); !is || exit.ExitCode() == 0 {
@@ -160,7 +164,7 @@ func TestPullInterrupted(t *testing.T) {
 	case <-ctx.Done():
 		t.Error("the server still downloads")
 	}
-	fails(t, 1, "(?i)no such image", "image", "inspect", addr+"/layers")
+	fails(t, 1, "(?i)no such image", "image", "inspect", addr+"/unique")
 	if bed.server.Owned {
 		eventually(t, "nothing stored", func() (bool, string) {
 			now := stored(t)
@@ -236,7 +240,7 @@ func loginAndPull(t *testing.T, addr string) {
 	r = dockerOn(t, private, strings.NewReader("secret"), "login", "-u", "user", "--password-stdin", addr)
 	match(t, "login", r.Out, "Login Succeeded")
 	r = dockerOn(t, private, nil, "pull", "-q", ref)
-	equal(t, "pull", r.Out, ref+"\n")
+	equal(t, "pull", r.Out, ref+":latest\n")
 	equal(t, "its exit code", r.Code, 0)
 	ok(t, "rmi", ref)
 	equal(t, "logout", dockerOn(t, private, nil, "logout", addr).Code, 0)
@@ -253,11 +257,12 @@ func TestPullProgress(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 		}
 	})
-	term := openTerminal(t, "pull", addr+"/layers")
-	term.sees(`latest: Pulling from layers`)
+	term := openTerminal(t, "pull", addr+"/unique")
+	term.resize(30, 150) // docker draws bars from 110 columns on
+	term.sees(`latest: Pulling from unique`)
 	term.sees(`Downloading +\[=+>? *\] +\S+B/\S+B`)
 	term.sees(`[0-9a-f]{12}: .*Pull complete`)
-	term.sees(`Status: Downloaded newer image for ` + regexp.QuoteMeta(addr) + `/layers:latest`)
+	term.sees(`Status: Downloaded newer image for ` + regexp.QuoteMeta(addr) + `/unique:latest`)
 	term.ends(0)
-	ok(t, "rmi", addr+"/layers")
+	ok(t, "rmi", addr+"/unique")
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	if testbed.Inside() == "" {
+	if !testbed.Inside() {
 		code, err := testbed.Reenter()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "compare:", err)
@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	d, err := testbed.StartDockerd(starting, testbed.Inside())
+	d, err := testbed.StartDockerd(starting, testbed.Dir())
 	if err != nil {
 		return err
 	}

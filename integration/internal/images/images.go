@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -82,6 +83,21 @@ func image(oci bool, arch string, c v1.Config, layers ...v1.Layer) (v1.Image, er
 	f = f.DeepCopy()
 	f.Config, f.Architecture, f.OS, f.Created = c, arch, "linux", v1.Time{Time: stamp}
 	return mutate.ConfigFile(img, f)
+}
+
+// Unique is an image of one layer that no server has: a megabyte of random bytes.
+func Unique() (v1.Image, error) {
+	b := make([]byte, 1<<20)
+	rand.Read(b) // never fails: crypto/rand
+	tree, err := pack([]file{text("random", string(b))})
+	if err != nil {
+		return nil, err
+	}
+	l, err := gzipped(tree)
+	if err != nil {
+		return nil, err
+	}
+	return image(false, runtime.GOARCH, v1.Config{Env: []string{path}, Cmd: []string{"/random"}}, l)
 }
 
 // addLayers makes the image whose upper layers take away and replace what lower ones hold.

@@ -48,7 +48,7 @@ func StartDockerd(ctx context.Context, dir string) (d *Dockerd, err error) {
 		}
 	}
 	err = d.start(dir, "dockerd", "--containerd", filepath.Join(dir, "c.sock"), "--data-root", filepath.Join(dir, "dr"), "--exec-root", filepath.Join(dir, "dx"),
-		"--pidfile", filepath.Join(dir, "d.pid"), "--config-file", filepath.Join(dir, "none.json"), "-H", d.Host, "--userland-proxy=true")
+		"--pidfile", filepath.Join(dir, "d.pid"), "--config-file", filepath.Join(dir, "none.json"), "-H", d.Host, "--max-download-attempts", "1")
 	if err != nil {
 		return d, err
 	}

@@ -14,15 +14,24 @@ const insideVar = "BRIG_TEST_INSIDE"
 // Inside reports whether this process was started by Reenter.
 func Inside() bool { return os.Getenv(insideVar) != "" }
 
+// Dir is the private folder that Reenter made for this process; "" in one that it did not start.
+func Dir() string { return os.Getenv(insideVar) }
+
 // Reenter runs this program again, with the same arguments, in network and mount namespaces of its own, and returns
-// its exit code. The copy must call LoopbackUp first. It dies with its parent.
+// its exit code. The copy must call LoopbackUp first. It gets a folder with a short path, which goes when the copy has
+// ended: only then are the mounts gone that it made there.
 func Reenter() (int, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 1, err
 	}
+	dir, err := os.MkdirTemp("", "brig-cmp-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
 	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVar+"=1")
+	cmd.Env = append(os.Environ(), insideVar+"="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
 	// The copy gets the terminal's Ctrl-C too, and cleans up; this process waits for it.
