@@ -75,6 +75,9 @@ func New(cfg Config) (*Jailer, error) {
 	return nil, fmt.Errorf("no OCI runtime starts on this host: %w", errors.Join(failed...))
 }
 
+// Warnings names what of a spec this host can't give.
+func (j *Jailer) Warnings(spec *brig.Spec) []string { return ocispec.Warnings(j.host, spec) }
+
 // try makes name the runtime if a container starts with it.
 func (j *Jailer) try(ctx context.Context, name string) error {
 	path, err := lookPath(name)

@@ -36,6 +36,9 @@ func (*Jailer) Destroy(context.Context, *brig.Handle) error { return errNotHere 
 // Sweep returns NotImplemented.
 func (*Jailer) Sweep(context.Context, []*brig.Handle) error { return errNotHere }
 
+// Warnings has none.
+func (*Jailer) Warnings(*brig.Spec) []string { return nil }
+
 // Pids returns NotImplemented.
 func (*Jailer) Pids(context.Context, *brig.Handle) ([]int, error) { return nil, errNotHere }
 

@@ -38,6 +38,7 @@ type ContainersConfig struct {
 	RootFS     RootFS
 	VolumeData VolumeData
 	Jails      Jails
+	Host       Host
 	Processes  Processes
 	Terminals  Terminals
 	Freezer    Freezer

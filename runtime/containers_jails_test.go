@@ -77,6 +77,13 @@ func (b *jailSeam) Sweep(_ context.Context, live []*brig.Handle) error {
 	return nil
 }
 
+func (b *jailSeam) Warnings(s *brig.Spec) []string {
+	if s.Privileged {
+		return []string{"no privileges here"}
+	}
+	return nil
+}
+
 func (b *jailSeam) Pids(context.Context, *brig.Handle) ([]int, error) { return []int{os.Getpid()}, nil }
 
 type procSeam brigd

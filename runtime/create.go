@@ -69,7 +69,7 @@ func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig
 	}
 	u.Release()
 	c.event(ct.rec, "create")
-	return d.ID, nil, nil
+	return d.ID, c.cfg.Host.Warnings(&d.Spec), nil
 }
 
 // build makes d's volumes and root file system and commits it.

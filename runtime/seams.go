@@ -82,6 +82,12 @@ type Processes interface {
 	Wait(ctx context.Context, h *brig.Handle) (brig.Exit, error)
 }
 
+// Host knows what jails on this host can't have.
+type Host interface {
+	// Warnings names what of a spec can't be given or will be reduced, in docker's words where it has some. It asks nobody else.
+	Warnings(spec *brig.Spec) []string
+}
+
 // Terminals changes window sizes.
 type Terminals interface {
 	Resize(ctx context.Context, h *brig.Handle, exec brig.ID, rows, cols uint) error

@@ -30,6 +30,7 @@ var (
 	_ brt.Processes  = (*jailer.Jailer)(nil)
 	_ brt.Terminals  = (*jailer.Jailer)(nil)
 	_ brt.Freezer    = (*jailer.Jailer)(nil)
+	_ brt.Host       = (*jailer.Jailer)(nil)
 	_ brt.Networks   = (*network.Networks)(nil)
 	_ brt.Records    = (*records.Store)(nil)
 	_ brt.Registry   = (*registry.Registry)(nil)
@@ -132,7 +133,7 @@ func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
 func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err error) {
 	driver, _ := e.store.Driver()
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
-		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails,
+		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails,
 		Networks: e.networks, Records: e.records, Images: e.images, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log,
 	})

@@ -56,6 +56,20 @@ func Build(in *Input) (*specs.Spec, []string, error) {
 	return s, warnings, nil
 }
 
+// Warnings tells what of a spec this host can't give, before there is a jail: what Build would warn of. What is wrong with the spec
+// is left for Build to say.
+func Warnings(host *Host, spec *brig.Spec) []string {
+	in := &Input{Jail: &brig.Jail{Spec: *spec}, Host: host}
+	s := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{Resources: &specs.LinuxResources{}}}
+	var all []string
+	for _, r := range []rule{capabilities, resources, ulimits, oomScore} {
+		if w, err := r(in, s); err == nil {
+			all = append(all, w...)
+		}
+	}
+	return all
+}
+
 // process sets what the main process is, its environment, capabilities and limits apart.
 func process(in *Input, s *specs.Spec) ([]string, error) {
 	j := in.Jail
