@@ -97,7 +97,12 @@ func (h *host) chooseSubnet() (brig.Subnet, error) {
 func (h *host) ensure(w *brig.Network) error {
 	l, err := netlink.LinkByName(w.Bridge)
 	if err != nil {
-		l = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: w.Bridge}}
+		// An address of its own: the kernel's would change with each member, and neighbours' entries with it.
+		mac, err := net.ParseMAC(macFor(w.Subnets[0].Gateway))
+		if err != nil {
+			return errs.Wrap(err, "make an address for bridge %s", w.Bridge)
+		}
+		l = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: w.Bridge, HardwareAddr: mac}}
 		if err := netlink.LinkAdd(l); err != nil && !errors.Is(err, unix.EEXIST) {
 			return errs.Wrap(err, "add bridge %s", w.Bridge)
 		}

@@ -112,6 +112,9 @@ func TestBridgeLife(t *testing.T) {
 	if epA.Addr4 == epB.Addr4 || !n.find("bridge").Subnets[0].Prefix.Contains(epA.Addr4.Addr()) {
 		t.Errorf("addresses %v and %v", epA.Addr4, epB.Addr4)
 	}
+	if l, err := netlink.LinkByName(n.host.bridgeName()); err != nil || l.Attrs().HardwareAddr.String() != macFor(epA.Gateway4) {
+		t.Errorf("the bridge's address changes with its members: %v, %v", l.Attrs().HardwareAddr, err)
+	}
 	serve(t, attA.Netns, 8080, "hello")
 	port := itoa(epA.Ports[0].HostPort)
 	for what, addr := range map[string]string{
