@@ -95,7 +95,7 @@ func TestLyingRegistry(t *testing.T) {
 			b = b[:len(b)/2]
 			w.Header().Set("Content-Length", fmt.Sprint(len(b)))
 			w.Write(b)
-		}, `(?i)(EOF|size|short|verif|digest|mismatch|expected|filesystem layer)`},
+		}, `(?i)(EOF|size|short|verif|digest|mismatch|expected|announced|filesystem layer)`},
 		{"missing blob", blobs, func(w http.ResponseWriter, _ *http.Request, _ []byte) {
 			w.Header().Del("Content-Length")
 			http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}`, 404)
