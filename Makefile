@@ -1,7 +1,8 @@
 # make demo: see it work. make test: prove it. Both install what they lack (root, Debian or FreeBSD).
 export CGO_ENABLED := 0
 GO       ?= go
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Clients parse it: semantic versioning, with the commit as build metadata.
+VERSION  := 0.1.0+$(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := brigd brig brig-shim
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64

@@ -276,6 +276,10 @@ func TestPullProgress(t *testing.T) {
 	if got := d.message(t, 404, "POST", "/images/create?fromImage=x&tag=1", nil); got != "pull access denied for x" {
 		t.Errorf("%q", got)
 	}
+	d.images.pull = func(context.Context, brig.PullRequest, func(brig.Progress)) error {
+		return errs.New(errs.Unauthorized, "unauthorized: authentication required")
+	}
+	d.message(t, 500, "POST", "/images/create?fromImage=x&tag=1", nil) // not 401: the docker command would ask for a password
 }
 
 func TestBarText(t *testing.T) {

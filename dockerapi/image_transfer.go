@@ -33,7 +33,11 @@ func (s *Server) imageCreate(ctx context.Context, r *request) (response, error) 
 		Auth: authFromHeader(r.Header.Get(registry.AuthHeader)),
 	}
 	return withProgress(ctx, true, func(ctx context.Context, report func(brig.Progress)) error {
-		return s.Transfers.Pull(ctx, p, report)
+		err := s.Transfers.Pull(ctx, p, report)
+		if errs.Is(err, errs.Unauthorized) {
+			err = errs.As(errs.Internal, err) // dockerd's 500: upon a 401 the docker command asks for a password, even in a script
+		}
+		return err
 	}), nil
 }
 
