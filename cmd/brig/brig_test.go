@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha512"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -56,8 +58,9 @@ func TestImageCommands(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	if _, err := run(host, "image", "export", "a/b:1", filepath.Join(dir, "x.aci")); err != nil {
-		t.Error(err)
+	out, err = run(host, "image", "export", "a/b:1", filepath.Join(dir, "x.aci"))
+	if want := fmt.Sprintf("sha512-%x\n", sha512.Sum512([]byte("tar"))); err != nil || out != want {
+		t.Errorf("export says %q, %v; want the ACI's ID %q", out, err, want)
 	}
 	if b, _ := os.ReadFile(filepath.Join(dir, "x.aci")); string(b) != "tar" {
 		t.Errorf("exported %q", b)

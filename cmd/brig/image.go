@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -82,7 +83,7 @@ func short(id string, prefix int) string {
 func imageExport(host *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "export IMAGE FILE.aci", Args: cobra.ExactArgs(2),
-		Short: "Write an image as a flat ACI; FILE - is standard output",
+		Short: "Write an image as a flat ACI and print its ID; FILE - is standard output",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := dial(*host)
 			if err != nil {
@@ -93,11 +94,17 @@ func imageExport(host *string) *cobra.Command {
 				return err
 			}
 			defer body.Close()
+			sum := sha512.New()
+			from := io.TeeReader(body, sum)
 			if args[1] == "-" {
-				_, err := io.Copy(cmd.OutOrStdout(), body)
+				_, err := io.Copy(cmd.OutOrStdout(), from)
 				return err
 			}
-			return save(args[1], body)
+			if err := save(args[1], from); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "sha512-%x\n", sum.Sum(nil))
+			return err
 		},
 	}
 }

@@ -97,17 +97,17 @@ func (progress) Write(b []byte) (int, error) { return len(b), nil }
 func show(ctx context.Context, dir, bin, host, image string) error {
 	aci := filepath.Join(dir, "image.aci")
 	brig := filepath.Join(bin, "brig")
-	const inside = "cat /etc/os-release; uname -a; ps ax 2>/dev/null || ls -d /proc/[0-9]*"
+	const inside = "head -n 2 /etc/os-release; uname -a; ps ax 2>/dev/null || ls -d /proc/[0-9]*"
 	for _, args := range [][]string{
 		{"docker", "version"},
 		{"docker", "pull", image},
 		{"docker", "run", "--rm", "--hostname", "in-a-jail", image, "sh", "-c", inside},
 		{"docker", "images"},
-		{brig, "--host", host, "image", "ls"},
-		{brig, "--host", host, "image", "export", image, aci},
+		{brig, "--host", host, "image", "export", image, aci}, // says the ACI's ID
 		{"tar", "--occurrence=1", "-xOf", aci, "manifest"},
+		{brig, "--host", host, "image", "ls", "--no-trunc"},
 	} {
-		fmt.Printf("\n$ %s\n", strings.Join(args, " "))
+		fmt.Printf("\n$ %s\n", strings.ReplaceAll(strings.Join(args, " "), bin+"/", ""))
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+host, "DOCKER_CONFIG="+dir)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
