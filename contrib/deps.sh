@@ -52,6 +52,7 @@ debian() {
 		need iproute2 ip
 		need procps ps
 		need xz-utils xz
+		need bzip2 bzip2
 		need git git
 		[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 		# The docker command alone, and never in the place of one that is there.
