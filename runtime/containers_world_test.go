@@ -20,8 +20,9 @@ import (
 // world is the state behind the fakes: what is on disk and in the kernel, and so outlives a brigd. Root file systems and volumes are
 // real directories, processes are goroutines.
 type world struct {
-	t    *testing.T
-	root string
+	onRestore func() // called before networks are restored; nil: nothing
+	t         *testing.T
+	root      string
 
 	mu      sync.Mutex
 	recs    map[string][]byte // kind/key
@@ -60,6 +61,7 @@ type brigd struct {
 	dead  bool
 	died  chan struct{} // closed at the fatal step
 	names []string
+	joins map[brig.ID]bool // containers that this brigd's networks know of; guarded by world.mu
 }
 
 func newWorld(t *testing.T) *world {
@@ -74,7 +76,7 @@ func newWorld(t *testing.T) *world {
 // boot starts a brigd over the world and recovers.
 func (w *world) boot(fatal int) *brigd {
 	w.t.Helper()
-	b := &brigd{world: w, died: make(chan struct{})}
+	b := &brigd{world: w, died: make(chan struct{}), joins: map[brig.ID]bool{}}
 	c, err := NewContainers(context.Background(), ContainersConfig{
 		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Networks: (*netSeam)(b), Records: (*recSeam)(b),
 		Images: (*busSeam)(b), Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
@@ -290,7 +292,7 @@ func (b *netSeam) Attach(_ context.Context, c *brig.Container, _ *brig.Handle) (
 	}
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
-	b.nets[c.ID] = true
+	b.nets[c.ID], b.joins[c.ID] = true, true
 	return brig.Attachment{Endpoints: map[string]brig.Endpoint{"bridge": {NetworkID: "net1",
 		Addr4: netip.MustParsePrefix("172.30.0.2/16"), Gateway4: netip.MustParseAddr("172.30.0.1")}}}, nil
 }
@@ -301,16 +303,25 @@ func (b *netSeam) Detach(_ context.Context, id brig.ID) error {
 	}
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
-	delete(b.nets, id)
+	if b.joins[id] { // like the real one: what it doesn't know of it doesn't find on the host
+		delete(b.nets, id)
+		delete(b.joins, id)
+	}
 	return nil
 }
 
 func (b *netSeam) Restore(_ context.Context, live []*brig.Container) error {
+	if b.onRestore != nil {
+		b.onRestore()
+	}
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
 	maps.DeleteFunc(b.nets, func(id brig.ID, _ bool) bool {
 		return !slices.ContainsFunc(live, func(c *brig.Container) bool { return c.ID == id })
 	})
+	for _, c := range live {
+		b.joins[c.ID] = true
+	}
 	return nil
 }
 

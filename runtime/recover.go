@@ -35,6 +35,8 @@ func (c *Containers) Recover(ctx context.Context) error {
 		all = append(all, ct)
 	}
 	c.mu.Unlock()
+	// Networks first: whatever ends from now on is detached by its watcher, which must find it there.
+	restored := c.restoreNetworks(ctx)
 	errList := make([]error, len(all))
 	slots := make(chan struct{}, adopters)
 	var looking sync.WaitGroup
@@ -46,7 +48,7 @@ func (c *Containers) Recover(ctx context.Context) error {
 		})
 	}
 	looking.Wait()
-	errList = append(errList, c.sweep(ctx))
+	errList = append(errList, restored, c.sweep(ctx))
 	for _, ct := range all {
 		c.resume(ct)
 	}
@@ -111,25 +113,32 @@ func (c *Containers) rested(ctx context.Context, ct *container, d *brig.Containe
 	return errs.Wrap(c.cfg.RootFS.Unmount(ctx, d.RootFS), "unmount root file system")
 }
 
+// restoreNetworks names all containers that have a process according to their records.
+func (c *Containers) restoreNetworks(ctx context.Context) error {
+	var live []*brig.Container
+	c.mu.Lock()
+	for _, ct := range c.byID {
+		if ct.rec.State.HasProcess() {
+			live = append(live, ct.rec.Clone())
+		}
+	}
+	c.mu.Unlock()
+	return errs.Wrap(c.cfg.Networks.Restore(ctx, live), "restore networks")
+}
+
 // sweep removes what no record names.
 func (c *Containers) sweep(ctx context.Context) error {
 	var handles []*brig.Handle
-	var live []*brig.Container
 	known := map[string]bool{}
 	c.mu.Lock()
 	for id, ct := range c.byID {
 		known[string(id)] = true
-		if ct.rec.State.HasProcess() {
-			live = append(live, ct.rec.Clone())
-			if ct.rec.Handle != nil {
-				handles = append(handles, ct.rec.Handle)
-			}
+		if ct.rec.State.HasProcess() && ct.rec.Handle != nil {
+			handles = append(handles, ct.rec.Handle)
 		}
 	}
 	c.mu.Unlock()
-	err := errors.Join(
-		errs.Wrap(c.cfg.Jails.Sweep(ctx, handles), "sweep jails"),
-		errs.Wrap(c.cfg.Networks.Restore(ctx, live), "restore networks"))
+	err := errs.Wrap(c.cfg.Jails.Sweep(ctx, handles), "sweep jails")
 	dir := filepath.Join(c.cfg.Root, "containers")
 	entries, e := os.ReadDir(dir)
 	if e != nil && !os.IsNotExist(e) {

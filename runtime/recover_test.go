@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/brigd/brig/internal/brig"
 )
@@ -72,6 +73,35 @@ func TestRecover(t *testing.T) {
 }
 
 // TestCrash ends brigd before each step of a life in turn, starts the next one, and compares what was acknowledged with what is there.
+// A container that ends just while brigd takes it over is detached from its network like any other.
+func TestEndWhileRecovering(t *testing.T) {
+	w := newWorld(t)
+	b := w.boot(0)
+	id := b.run(t, "brief", spec("sleep"))
+	b.Close()
+	w.onRestore = func() {
+		w.mu.Lock()
+		for _, p := range w.jails {
+			p.finish(7)
+		}
+		w.mu.Unlock()
+		time.Sleep(20 * time.Millisecond) // a watcher that runs already would deal with the end now
+	}
+	b = w.boot(0)
+	exit, err := b.Wait(t.Context(), string(id), brig.WaitNotRunning)
+	if err != nil || (<-exit).Code != 7 {
+		t.Fatalf("wait: %v", err)
+	}
+	if err := b.Remove(t.Context(), string(id), brig.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.nets) > 0 || len(b.joins) > 0 {
+		t.Errorf("left in networks: %v, known: %v", w.nets, b.joins)
+	}
+}
+
 func TestCrash(t *testing.T) {
 	for _, autoRemove := range []bool{false, true} {
 		for k := 1; ; k++ {

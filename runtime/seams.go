@@ -145,7 +145,8 @@ type Networks interface {
 	Attach(ctx context.Context, c *brig.Container, owner *brig.Handle) (brig.Attachment, error)
 	// Detach takes c out of all networks, unpublishes its ports and removes its namespace.
 	Detach(ctx context.Context, id brig.ID) error
-	// Restore tells the networks at start-up which containers live, with their addresses and ports; everything else is swept.
+	// Restore tells the networks at start-up which containers may live, with their addresses and ports; everything else is swept.
+	// Those that turn out to have ended are detached afterwards.
 	Restore(ctx context.Context, live []*brig.Container) error
 	// Lookup finds a network by name, ID or unique ID prefix. NotFound.
 	Lookup(ctx context.Context, ref string) (brig.Network, error)
