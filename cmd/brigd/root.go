@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,13 +43,31 @@ func openRoot(dir string) (*root, error) {
 	return r, nil
 }
 
-func (r *root) take() error {
-	if err := unix.Flock(int(r.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+// lockPatience is how long the lock of a brigd that is dead may still be held: by a child that it had forked, and that had not come
+// to its execve(2), when it was killed.
+const lockPatience = 5 * time.Second
+
+// flock locks the root. If its holder's pid is nobody's, it tries again for a while.
+func (r *root) flock() error {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(r.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("lock %s: %w", r.lock.Name(), err)
 		}
-		pid, _ := os.ReadFile(r.lock.Name())
-		return fmt.Errorf("root %s is in use by the brigd with pid %s", r.dir, strings.TrimSpace(string(pid)))
+		text, _ := os.ReadFile(r.lock.Name())
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		if pid <= 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) || time.Now().After(deadline) {
+			return fmt.Errorf("root %s is in use by the brigd with pid %d", r.dir, pid)
+		}
+	}
+}
+
+func (r *root) take() error {
+	if err := r.flock(); err != nil {
+		return err
 	}
 	if err := r.lock.Truncate(0); err != nil {
 		return fmt.Errorf("write lock: %w", err)

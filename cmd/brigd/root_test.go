@@ -2,9 +2,11 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRootIsLockedAndKeepsItsInstance(t *testing.T) {
@@ -33,4 +35,33 @@ func TestOSRelease(t *testing.T) {
 	if got["PRETTY_NAME"] != "A B" || got["VERSION_ID"] != "12" || len(got) != 2 {
 		t.Error(got)
 	}
+}
+
+// A child that a killed brigd had forked keeps the lock until it executes its program.
+func TestRootOfADeadBrigdIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	r, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("true")
+	if err := child.Run(); err != nil {
+		t.Fatal(err)
+	}
+	dead := strconv.Itoa(child.Process.Pid)
+	if err := os.WriteFile(r.path("brigd.lock"), []byte(dead+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	freed := make(chan struct{})
+	go func() {
+		defer close(freed)
+		time.Sleep(50 * time.Millisecond)
+		r.Close()
+	}()
+	again, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	<-freed
 }
