@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,23 +42,11 @@ func detectCgroups(mountinfo string) (*cgroups, error) {
 	defer f.Close()
 	var g cgroups
 	unified := ""
-	for s := bufio.NewScanner(f); s.Scan(); {
-		left, right, ok := strings.Cut(s.Text(), " - ")
-		l, r := strings.Fields(left), strings.Fields(right)
-		if !ok || len(l) < 5 || len(r) < 3 {
-			continue
-		}
-		switch r[0] {
-		case "cgroup2":
-			unified = l[4]
-		case "cgroup":
-			h := hierarchy{path: l[4]}
-			for _, o := range strings.Split(r[2], ",") {
-				if slices.Contains(v1Controllers, o) {
-					h.controllers = append(h.controllers, o)
-				}
-			}
-			g.roots = append(g.roots, h)
+	for _, m := range cgroupMounts(f) {
+		if m.v2 {
+			unified = m.path
+		} else {
+			g.roots = append(g.roots, hierarchy{m.path, m.controllers})
 		}
 	}
 	switch {
@@ -74,6 +63,42 @@ func detectCgroups(mountinfo string) (*cgroups, error) {
 		return nil, errors.New("no cgroup hierarchy is mounted")
 	}
 	return &g, nil
+}
+
+// A cgroupMount is one mount of a hierarchy.
+type cgroupMount struct {
+	hierarchy
+	v2 bool
+}
+
+// cgroupMounts lists the hierarchies of a mountinfo, each where it is at home: beneath /sys/fs/cgroup if it is mounted there (cgroups(7)),
+// else where it was mounted first. Others are copies of it, in a chroot's or a container's /sys.
+func cgroupMounts(mountinfo io.Reader) []cgroupMount {
+	const home = "/sys/fs/cgroup"
+	var out []cgroupMount
+	at := map[string]int{} // device: index in out
+	for s := bufio.NewScanner(mountinfo); s.Scan(); {
+		left, right, ok := strings.Cut(s.Text(), " - ")
+		l, r := strings.Fields(left), strings.Fields(right)
+		if !ok || len(l) < 5 || len(r) < 3 || (r[0] != "cgroup" && r[0] != "cgroup2") {
+			continue
+		}
+		if i, seen := at[l[2]]; seen {
+			if strings.HasPrefix(l[4], home) && !strings.HasPrefix(out[i].path, home) {
+				out[i].path = l[4]
+			}
+			continue
+		}
+		m := cgroupMount{hierarchy: hierarchy{path: l[4]}, v2: r[0] == "cgroup2"}
+		for _, o := range strings.Split(r[2], ",") {
+			if !m.v2 && slices.Contains(v1Controllers, o) {
+				m.controllers = append(m.controllers, o)
+			}
+		}
+		at[l[2]] = len(out)
+		out = append(out, m)
+	}
+	return out
 }
 
 // controllers lists what this host can limit, in v1's names.
