@@ -62,9 +62,6 @@ type session struct {
 	wg      sync.WaitGroup
 }
 
-// errClientGone is the cause of an attach's end when its client has vanished.
-var errClientGone = errors.New("the client has gone")
-
 func newSession(a *answer, r *request, framed bool, cancel context.CancelCauseFunc) *session {
 	s := &session{a: a, contentType: rawStream, cancel: cancel, fed: make(chan struct{}), pumped: make(chan struct{}), stop: make(chan struct{})}
 	if _, s.upgrade = r.Header["Upgrade"]; s.upgrade {
@@ -86,7 +83,7 @@ func (s *session) begin() error {
 		s.in = io.MultiReader(bytes.NewReader(early), s.conn.Conn)
 		s.watcher = secondConn(s.conn.Conn) // first of all: it makes the descriptor block for a moment
 		if s.beginErr = s.writeHead(); s.beginErr != nil {
-			s.cancel(errClientGone)
+			s.cancel(brig.ErrClientGone)
 		}
 		s.wg.Go(s.pump)
 		if s.watcher != nil {
@@ -119,7 +116,7 @@ func (s *session) pump() {
 		return
 	}
 	if err != nil {
-		s.cancel(errClientGone)
+		s.cancel(brig.ErrClientGone)
 	}
 	s.feed.CloseWithError(err) // nil is EOF
 }
@@ -135,7 +132,7 @@ func (s *session) watch() {
 	case <-s.stop:
 	case <-time.After(orphanTime):
 	}
-	s.cancel(errClientGone)
+	s.cancel(brig.ErrClientGone)
 }
 
 // end closes the connection and waits for the goroutines. It must be called once, after the engine has returned.

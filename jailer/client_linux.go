@@ -81,6 +81,7 @@ type session struct {
 
 	mu       sync.Mutex // one frame at a time
 	detached error      // why the user's side ended the session
+	closed   bool       // CloseStdin has been sent
 }
 
 func flags(bio brig.IO, tty bool) string {
@@ -124,12 +125,28 @@ func (s *session) feed() {
 			return
 		}
 		if err != nil {
-			if err == io.EOF && s.io.CloseStdin {
-				s.send(shim.CloseStdin, nil)
+			if err == io.EOF && s.io.CloseStdin && s.send(shim.CloseStdin, nil) == nil {
+				s.mu.Lock()
+				s.closed = true
+				s.mu.Unlock()
 			}
 			return
 		}
 	}
+}
+
+// forsake ends the input of a process whose client has vanished before its input could all be taken: nobody else will. It is
+// called after the connection has been closed. A daemon that stops ends nobody's input.
+func (s *session) forsake(ctx context.Context, h *brig.Handle, exec string) {
+	s.mu.Lock()
+	closed := s.closed || s.detached != nil
+	s.mu.Unlock()
+	if closed || s.io.Stdin == nil || !s.io.CloseStdin || !errors.Is(context.Cause(ctx), brig.ErrClientGone) {
+		return
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	ask(limited, h, shim.ReqClose, exec) // fails if the process has ended
 }
 
 // run copies output until the process's end, or until the session's.

@@ -247,15 +247,24 @@ func writeJSON(path string, v any) error {
 }
 
 // startTime is field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5)).
-func startTime(pid int) (uint64, error) {
+func startTime(pid int) (uint64, error) { return statField(pid, 22) }
+
+// parentOf is field 4 of /proc/PID/stat.
+func parentOf(pid int) (int, error) {
+	n, err := statField(pid, 4)
+	return int(n), err
+}
+
+// statField returns a numeric field after the third of /proc/PID/stat, counted from 1 as in proc_pid_stat(5).
+func statField(pid, n int) (uint64, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
 	}
 	s := string(b)
-	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-	if len(f) < 20 {
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the second field, a name, may hold anything; f begins with the third
+	if len(f) < n-2 {
 		return 0, errors.New("/proc stat of " + strconv.Itoa(pid) + " is short")
 	}
-	return strconv.ParseUint(f[19], 10, 64)
+	return strconv.ParseUint(f[n-3], 10, 64)
 }

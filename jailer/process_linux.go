@@ -12,6 +12,7 @@ import (
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/jailer/ocispec"
 	"github.com/brigd/brig/jailer/shim"
+	"golang.org/x/sys/unix"
 )
 
 // argv is an invocation of the OCI runtime in a jail's run directory.
@@ -79,6 +80,8 @@ func (j *Jailer) Attach(ctx context.Context, h *brig.Handle, bio brig.IO) error 
 	}
 	_, err = s.run()
 	if ctx.Err() != nil && !errors.Is(err, brig.ErrDetached) {
+		s.conn.Close()
+		s.forsake(ctx, h, "")
 		return ctx.Err()
 	}
 	return err
@@ -140,6 +143,7 @@ func (j *Jailer) execEnd(ctx context.Context, h *brig.Handle, id brig.ID, s *ses
 		return exit
 	}
 	s.conn.Close()
+	s.forsake(ctx, h, string(id))
 	f, werr := ask(context.WithoutCancel(ctx), h, shim.ReqWait, string(id))
 	if werr != nil {
 		return brig.Exit{Code: 137, Error: errors.Join(err, werr).Error()}
@@ -166,7 +170,32 @@ func (j *Jailer) execProcess(b *brig.Jail, spec brig.ExecSpec) (any, error) {
 // Signal sends a signal. NotFound: the process has ended, or never ran.
 func (j *Jailer) Signal(ctx context.Context, h *brig.Handle, exec brig.ID, sig int) error {
 	_, err := ask(ctx, h, shim.ReqSignal, string(exec), strconv.Itoa(sig))
+	if errs.Is(err, errs.NotFound) && exec == "" && alive(h) {
+		return signalChild(h, sig, err)
+	}
 	return err
+}
+
+// signalChild signals the main process where the shim lives and can't be asked: its socket has vanished with the run directory. A pid
+// whose parent is the shim is not another process's: only the shim could have reaped it. why is what it answers if there is none.
+func signalChild(h *brig.Handle, sig int, why error) error {
+	if h.InitPID <= 0 {
+		return why
+	}
+	fd, err := unix.PidfdOpen(h.InitPID, 0)
+	if err != nil {
+		return why
+	}
+	defer unix.Close(fd)
+	if parent, err := parentOf(h.InitPID); err != nil || parent != h.ShimPID || !alive(h) {
+		return why
+	}
+	if err := unix.PidfdSendSignal(fd, unix.Signal(sig), nil, 0); err == unix.ESRCH {
+		return why
+	} else if err != nil {
+		return errs.Wrap(err, "signal process %d", h.InitPID)
+	}
+	return nil
 }
 
 // Resize sets a terminal's size; before the start it is kept for it.

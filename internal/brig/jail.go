@@ -34,6 +34,9 @@ type JailMount struct {
 // ErrDetached is returned by an attach whose Stdin gave it: the user typed the detach keys.
 var ErrDetached = errors.New("detached")
 
+// ErrClientGone is the cause of the end of a context (context.Cause) that a client held: input that it gave has then ended, too.
+var ErrClientGone = errors.New("the client has gone")
+
 // IO connects a process's standard streams. Writers may block; then the process does too.
 type IO struct {
 	Stdin  io.Reader // nil: not attached. EOF half-closes the process's stdin if CloseStdin; an ErrDetached ends the attach

@@ -153,6 +153,13 @@ func (s *shim) answer(kind byte, f []string) []byte {
 		rows, _ := strconv.ParseUint(f[1], 10, 16)
 		cols, _ := strconv.ParseUint(f[2], 10, 16)
 		return result(s.find(f[0]).resize(uint16(rows), uint16(cols)))
+	case ReqClose:
+		p := s.find(f[0])
+		if p == nil {
+			return failFrame(errGone)
+		}
+		p.closeInput()
+		return AppendFields(nil, Ok)
 	case ReqSignal:
 		n, _ := strconv.Atoi(f[1])
 		return result(s.find(f[0]).signal(n))
