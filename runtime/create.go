@@ -235,17 +235,39 @@ func (c *Containers) Remove(ctx context.Context, ref string, o brig.RemoveOption
 		c.mu.Unlock()
 	}()
 	ctx = context.WithoutCancel(ctx)
-	if err := c.kill(ctx, ct); err != nil {
-		return errs.Wrap(err, "cannot remove container %q: could not kill", "/"+c.record(ct).Name)
-	}
-	if err := ct.lock.acquire(ctx); err != nil {
+	if err := c.quiet(ctx, ct, o.Force); err != nil {
 		return err
 	}
 	defer ct.lock.release()
-	if rec := c.record(ct); rec.State.Active() {
-		return errs.New(errs.Conflict, "cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+rec.Name, rec.State)
+	c.mu.Lock()
+	gone := ct.gone
+	c.mu.Unlock()
+	if gone {
+		return errs.New(errs.NotFound, "No such container: %s", ref)
 	}
 	return c.destroy(ctx, ct, o.Volumes)
+}
+
+// quiet takes ct's lock at a moment when it isn't active; force kills it, and again if a start came first. The caller releases the lock.
+func (c *Containers) quiet(ctx context.Context, ct *container, force bool) error {
+	for {
+		if force {
+			if err := c.kill(ctx, ct); err != nil {
+				return errs.Wrap(err, "cannot remove container %q: could not kill", "/"+c.record(ct).Name)
+			}
+		}
+		if err := ct.lock.acquire(ctx); err != nil {
+			return err
+		}
+		rec := c.record(ct)
+		if !rec.State.Active() {
+			return nil
+		}
+		ct.lock.release()
+		if !force {
+			return errs.New(errs.Conflict, "cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+rec.Name, rec.State)
+		}
+	}
 }
 
 // claim finds the container to remove and marks it.

@@ -250,6 +250,10 @@ func TestVolumes(t *testing.T) {
 	if d := b.get(t, "heir"); len(d.Mounts) != 3 || d.Mounts[2].RW || d.Mounts[2].Name != "vol" {
 		t.Errorf("volumes-from: %+v", d.Mounts)
 	}
+	lost := spec("sleep")
+	lost.VolumesFrom = []string{"nosuch"}
+	_, _, err := b.Create(t.Context(), brig.CreateRequest{Spec: lost})
+	wantErr(t, "volumes from none", err, errs.Invalid, "No such container: nosuch")
 	for _, c := range []struct {
 		mt   brig.Mount
 		text string

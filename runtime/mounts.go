@@ -28,7 +28,7 @@ func (c *Containers) resolveMounts(ctx context.Context, s *brig.Spec, m *made) (
 	for _, ref := range s.VolumesFrom {
 		from, err := c.mountsFrom(ref)
 		if err != nil {
-			return nil, err
+			return nil, errs.As(errs.Invalid, err) // NotFound would have clients pull the image
 		}
 		for _, p := range from {
 			at[p.Target] = p
