@@ -80,14 +80,14 @@ func each(t *testing.T, test func(t *testing.T, b *bench)) {
 		kinds["overlay"] = Config{Driver: "overlay"}
 		kinds["overlay by mount(2)"] = Config{Driver: "overlay"}
 	}
-	if pool := os.Getenv("BRIG_TEST_ZPOOL"); pool != "" {
-		kinds["zfs"] = Config{Driver: "zfs", ZFSParent: pool}
+	if zfsPool() != "" {
+		kinds["zfs"] = Config{Driver: "zfs"}
 	}
 	for name, cfg := range kinds {
 		t.Run(name, func(t *testing.T) {
 			cfg.Root = filepath.Join(t.TempDir(), "store")
-			if cfg.ZFSParent != "" {
-				cfg.ZFSParent += "/brig-test-" + string(brig.NewRID())
+			if cfg.Driver == "zfs" {
+				cfg.ZFSParent = zfsPool() + "/brig-test-" + string(brig.NewRID())
 			}
 			b := &bench{t: t, cfg: cfg, legacy: strings.Contains(name, "mount(2)")}
 			t.Cleanup(b.clean)
@@ -96,6 +96,9 @@ func each(t *testing.T, test func(t *testing.T, b *bench)) {
 		})
 	}
 }
+
+// zfsPool is the dataset beneath which tests make theirs; "" if the host has none for them.
+func zfsPool() string { return os.Getenv("BRIG_TEST_ZPOOL") }
 
 func (b *bench) clean() {
 	if b.Store == nil {

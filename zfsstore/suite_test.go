@@ -14,7 +14,6 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
-	"github.com/brigd/brig/internal/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -341,11 +340,7 @@ func TestSweep(t *testing.T) {
 func (b *bench) crash() {
 	b.t.Helper()
 	if b.cfg.Driver == "zfs" {
-		for _, kind := range []string{"i", "c", "v"} {
-			if _, err := host.Run(context.Background(), "zfs", "create", b.cfg.ZFSParent+"/"+kind+"/"+string(brig.NewRID())); err != nil {
-				b.t.Fatal(err)
-			}
-		}
+		b.crashZFS()
 		return
 	}
 	put := func(content string, parts ...string) {
@@ -416,10 +411,9 @@ func TestBusyUnmount(t *testing.T) {
 		f, err := os.Open(p + "/a")
 		b.check(err)
 		defer f.Close()
-		if b.cfg.Driver == "zfs" {
-			f.Close()
-		}
 		b.check(b.Remove(t.Context(), id))
+		_, err = b.Mount(t.Context(), id)
+		b.kind("mount of what was removed while busy", err, errs.NotFound)
 	})
 }
 

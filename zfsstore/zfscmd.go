@@ -28,16 +28,15 @@ const (
 )
 
 // listColumns is what one line of the list holds, in this order.
-const listColumns = "name,type,origin,written,defer_destroy," + propSelf + "," + propChain + "," + propParent + "," + propDiff + "," + propSize
+const listColumns = "name,type,origin,defer_destroy," + propSelf + "," + propChain + "," + propParent + "," + propDiff + "," + propSize
 
 // entry is one line of zfs list.
 type entry struct {
-	name    string // below the store's dataset: "i/<rid>", "i/<rid>@l1"; "" for the dataset itself
-	snap    bool
-	origin  string // below the store's dataset where it is
-	written int64  // bytes since the newest snapshot; 0 for snapshots and where unknown
-	dying   bool   // destroyed, as soon as its last clone goes
-	props   [5]string
+	name   string // below the store's dataset: "i/<rid>", "i/<rid>@l1"; "" for the dataset itself
+	snap   bool
+	origin string // below the store's dataset where it is
+	dying  bool   // destroyed, as soon as its last clone goes
+	props  [5]string
 }
 
 // zfsFaults are the words of zfs(8)'s messages that decide what to do (lib/libzfs/libzfs_dataset.c and libzfs_util.c).
@@ -45,12 +44,13 @@ var zfsFaults = []struct {
 	words string
 	kind  error
 }{
-	{"dataset does not exist", errGone}, {"could not find any snapshots to destroy", errGone},
+	{"dataset does not exist", errGone}, {"could not find any snapshots to destroy", errGone}, {"dataset already exists", errExists},
 	{"is busy", errBusy}, {"has dependent clones", errCloned}, {"has children", errCloned},
 }
 
 var (
 	errGone   = errors.New("no such dataset")
+	errExists = errors.New("the dataset exists")
 	errBusy   = errors.New("dataset is busy")
 	errCloned = errors.New("something was cloned from it")
 )
@@ -103,20 +103,17 @@ func parseList(parent string, out []byte) ([]entry, error) {
 	var list []entry
 	for line := range bytes.Lines(out) {
 		f := strings.Split(strings.TrimSuffix(string(line), "\n"), "\t")
-		if len(f) != 10 {
-			return nil, fmt.Errorf("zfs list: %d columns in %q, want 10", len(f), line)
+		if len(f) != 9 {
+			return nil, fmt.Errorf("zfs list: %d columns in %q, want 9", len(f), line)
 		}
 		if f[0] != parent && !strings.HasPrefix(f[0], parent+"/") && !strings.HasPrefix(f[0], parent+"@") {
 			return nil, fmt.Errorf("zfs list: %q is not beneath %q", f[0], parent)
 		}
 		e := entry{
 			name: strings.TrimPrefix(strings.TrimPrefix(f[0], parent), "/"), snap: f[1] == "snapshot",
-			origin: strings.TrimPrefix(f[2], parent+"/"), dying: f[4] == "on",
+			origin: strings.TrimPrefix(f[2], parent+"/"), dying: f[3] == "on",
 		}
-		if n, err := strconv.ParseInt(f[3], 10, 64); err == nil && !e.snap {
-			e.written = n
-		}
-		copy(e.props[:], f[5:])
+		copy(e.props[:], f[4:])
 		list = append(list, e)
 	}
 	return list, nil
@@ -150,14 +147,12 @@ type inventory struct {
 	layers []layer
 	roots  map[brig.RID]brig.Digest
 	sets   map[string][]brig.RID // by kind: i, c, v
-	// dirty image datasets have bytes after their newest snapshot: a layer that was never committed.
-	dirty map[brig.RID]bool
 }
 
 // take sorts a list into an inventory. A container is there if its origin is a layer and its property names the same chain, or
 // if it has neither.
 func take(list []entry) inventory {
-	inv := inventory{roots: map[brig.RID]brig.Digest{}, sets: map[string][]brig.RID{}, dirty: map[brig.RID]bool{}}
+	inv := inventory{roots: map[brig.RID]brig.Digest{}, sets: map[string][]brig.RID{}}
 	bySnap := map[string]brig.Digest{}
 	for i := range list {
 		if l, ok := list[i].layer(); ok {
@@ -172,10 +167,7 @@ func take(list []entry) inventory {
 			continue
 		}
 		inv.sets[kind] = append(inv.sets[kind], rid)
-		switch kind {
-		case "i":
-			inv.dirty[rid] = e.written > 0
-		case "c":
+		if kind == "c" {
 			inv.roots[rid] = bySnap[e.origin]
 		}
 	}
@@ -192,12 +184,6 @@ func layerProps(l layer) []string {
 		"-o", fmt.Sprintf("%s=%s@l%d", propSelf, l.RID, l.Snap), "-o", propChain + "=" + string(l.Chain), "-o", propParent + "=" + parent,
 		"-o", propDiff + "=" + string(l.Diff), "-o", fmt.Sprintf("%s=%d", propSize, l.Size),
 	}
-}
-
-// mountZFS mounts a dataset or snapshot whose mountpoint is legacy.
-func mountZFS(ctx context.Context, name, dir string) error {
-	_, err := host.Run(ctx, "mount", "-t", "zfs", name, dir)
-	return err
 }
 
 func needZFS(err error) error {
