@@ -252,7 +252,7 @@ func TestVolumes(t *testing.T) {
 	}
 	lost := spec("sleep")
 	lost.VolumesFrom = []string{"nosuch"}
-	_, _, err := b.Create(t.Context(), brig.CreateRequest{Spec: lost})
+	_, _, err = b.Create(t.Context(), brig.CreateRequest{Spec: lost})
 	wantErr(t, "volumes from none", err, errs.Invalid, "No such container: nosuch")
 	for _, c := range []struct {
 		mt   brig.Mount
