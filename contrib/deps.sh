@@ -69,7 +69,10 @@ debian() {
 		need lz4 lz4
 		need cpio cpio
 		need gcc gcc
-		need make make ;;
+		need make make
+		# What compiles kernel modules runs on the host: it needs C's own headers and objtool's library.
+		[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+		ls /usr/lib/*/libelf.so.1 >/dev/null 2>&1 || missing="$missing libelf1" ;;
 	*) echo "deps: no group $group" >&2; exit 2 ;;
 	esac
 	[ -n "$missing" ] || return 0

@@ -72,24 +72,32 @@ func (b *bench) reopen() {
 
 // each runs a test on every driver that this host has.
 func each(t *testing.T, test func(t *testing.T, b *bench)) {
+	drivers := []string{"copy"}
+	if hasOverlay {
+		drivers = append(drivers, "overlay", overlayOld)
+	}
+	if zfsPool() != "" {
+		drivers = append(drivers, "zfs")
+	}
+	on(t, test, drivers...)
+}
+
+// overlayOld is the overlay driver as on kernels that take all lower layers with mount(2).
+const overlayOld = "overlay by mount(2)"
+
+// on runs a test on a new store of each driver.
+func on(t *testing.T, test func(t *testing.T, b *bench), drivers ...string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: mounts, owners and devices")
 	}
-	kinds := map[string]Config{"copy": {Driver: "copy"}}
-	if hasOverlay {
-		kinds["overlay"] = Config{Driver: "overlay"}
-		kinds["overlay by mount(2)"] = Config{Driver: "overlay"}
-	}
-	if zfsPool() != "" {
-		kinds["zfs"] = Config{Driver: "zfs"}
-	}
-	for name, cfg := range kinds {
+	for _, name := range drivers {
 		t.Run(name, func(t *testing.T) {
-			cfg.Root = filepath.Join(t.TempDir(), "store")
-			if cfg.Driver == "zfs" {
+			driver, _, _ := strings.Cut(name, " ")
+			cfg := Config{Root: filepath.Join(t.TempDir(), "store"), Driver: driver}
+			if driver == "zfs" {
 				cfg.ZFSParent = zfsPool() + "/brig-test-" + string(brig.NewRID())
 			}
-			b := &bench{t: t, cfg: cfg, legacy: strings.Contains(name, "mount(2)")}
+			b := &bench{t: t, cfg: cfg, legacy: name == overlayOld}
 			t.Cleanup(b.clean)
 			b.reopen()
 			test(t, b)

@@ -56,6 +56,7 @@ type work struct {
 	snap  int           // zfs: number of the snapshot to take
 	ds    string        // zfs: the dataset that grows
 	base  string        // zfs: the snapshot that ds grows from in place; "" if ds is new
+	taken bool          // zfs: the snapshot may have been taken, by us
 }
 
 // layerDriver makes and destroys layers. lineage is the parent and its ancestors, top first.

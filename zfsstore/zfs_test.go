@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/host"
 )
 
@@ -118,5 +120,16 @@ func TestZFSErrors(t *testing.T) {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
+	}
+}
+
+func TestZFSCanBeMissing(t *testing.T) {
+	cfg := Config{Root: filepath.Join(t.TempDir(), "store"), Driver: "zfs", ZFSParent: "no-such-pool/brig"}
+	if _, err := Open(t.Context(), cfg); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("no such pool: %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Open(t.Context(), cfg); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("no zfs: %v", err)
 	}
 }

@@ -108,7 +108,9 @@ func (d *zfsDriver) unwork(ctx context.Context, w *work) error {
 func (d *zfsDriver) commit(ctx context.Context, w *work, l layer) (layer, error) {
 	l.RID, l.Snap = w.rid, w.snap
 	args := append([]string{"snapshot"}, layerProps(l)...)
-	if err := zfs(ctx, append(args, d.snapshot(l))...); err != nil {
+	err := zfs(ctx, append(args, d.snapshot(l))...)
+	w.taken = !errors.Is(err, errExists)
+	if err != nil {
 		return layer{}, err
 	}
 	if err := d.unwork(ctx, w); err != nil {
@@ -127,10 +129,11 @@ func (d *zfsDriver) abort(ctx context.Context, w *work) error {
 	case w.ds == "":
 		return err
 	case w.base != "":
-		// A commit that failed late may have left its snapshot: it must not count.
-		gone := zfs(ctx, "destroy", w.ds+"@l"+strconv.Itoa(w.snap))
-		if errors.Is(gone, errGone) {
-			gone = nil
+		var gone error
+		if w.taken { // a commit that failed late may have left its snapshot: it must not count
+			if gone = zfs(ctx, "destroy", w.ds+"@l"+strconv.Itoa(w.snap)); errors.Is(gone, errGone) {
+				gone = nil
+			}
 		}
 		back := zfsRetry(ctx, "rollback", w.base)
 		d.release(w.rid, back == nil)
