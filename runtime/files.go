@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -55,8 +56,8 @@ func (c *Containers) openFiles(ctx context.Context, ref string) (*fileView, erro
 // places lists a container's mounts, the root first.
 func places(d *brig.Container, root string) []place {
 	out := []place{{host: root, at: "/", rw: !d.Spec.ReadOnly}}
-	if d.State.HasProcess() {
-		for _, f := range [][2]string{{d.ResolvConfPath, "/etc/resolv.conf"}, {d.HostnamePath, "/etc/hostname"}, {d.HostsPath, "/etc/hosts"}} {
+	for _, f := range [][2]string{{d.ResolvConfPath, "/etc/resolv.conf"}, {d.HostnamePath, "/etc/hostname"}, {d.HostsPath, "/etc/hosts"}} {
+		if st, err := os.Stat(f[0]); err == nil && st.Mode().IsRegular() { // from the first run on, also while it is stopped
 			out = append(out, place{host: f[0], at: f[1], rw: !d.Spec.ReadOnly})
 		}
 	}

@@ -20,7 +20,8 @@ var furniture = []string{
 	"/proc", "/sys",
 }
 
-// furnish puts /.dockerenv, by which programs know that they run in a container, and /etc/mtab into a mounted root file system.
+// furnish puts /.dockerenv, by which programs know that they run in a container, /etc/mtab, and files to mount others over into a
+// mounted root file system.
 // Whatever the image has at these places stays.
 func furnish(dir string) error {
 	root, err := os.OpenRoot(dir)
@@ -28,20 +29,33 @@ func furnish(dir string) error {
 		return errs.Wrap(err, "open the root file system")
 	}
 	defer root.Close()
-	f, err := root.OpenFile(".dockerenv", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return errs.Wrap(err, "make /.dockerenv")
+	if err := touch(root, ".dockerenv"); err != nil {
+		return err
 	}
 	// An image whose /etc leads out of the root, or is no directory, goes without.
 	if st, err := root.Lstat("etc"); err == nil && st.IsDir() {
 		if err := root.Symlink("/proc/mounts", "etc/mtab"); err != nil && !errors.Is(err, fs.ErrExist) {
 			return errs.Wrap(err, "make /etc/mtab")
 		}
+		for _, name := range []string{"etc/hostname", "etc/hosts", "etc/resolv.conf"} { // an OCI runtime would make them unreadable
+			if err := touch(root, name); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// touch makes an empty file unless something is there.
+func touch(root *os.Root, name string) error {
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err == nil {
+		err = f.Close()
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return errs.Wrap(err, "make /%s", name)
 }
 
 // hideFurniture takes the engine's own paths out of changes, and a directory that is modified by nothing but them.

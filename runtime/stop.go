@@ -331,7 +331,7 @@ func (c *Containers) Kill(ctx context.Context, ref, sigName string) error {
 	}
 	ct, err := c.find(ref)
 	if err != nil {
-		return err
+		return errs.Wrap(err, "cannot kill container: %s", ref)
 	}
 	d := c.record(ct)
 	if !d.State.HasProcess() {
