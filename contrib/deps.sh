@@ -70,8 +70,9 @@ debian() {
 		need cpio cpio
 		need gcc gcc
 		need make make
-		# What compiles kernel modules runs on the host: it needs C's own headers and objtool's library.
+		# What compiles kernel modules runs on the host: it needs C's own headers, more of perl than perl-base, and objtool's library.
 		[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+		perl -MGetopt::Std -e 1 2>/dev/null || missing="$missing perl"
 		ls /usr/lib/*/libelf.so.1 >/dev/null 2>&1 || missing="$missing libelf1" ;;
 	*) echo "deps: no group $group" >&2; exit 2 ;;
 	esac

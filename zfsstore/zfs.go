@@ -116,11 +116,18 @@ func (d *zfsDriver) load(context.Context) ([]layer, map[brig.RID]brig.Digest, er
 }
 
 func (d *zfsDriver) clone(ctx context.Context, id brig.RID, lineage []layer, size int64) error {
-	opts := quota(size)
+	var err error
 	if len(lineage) > 0 {
-		return d.cloneOf(ctx, lineage[0], d.ds("c", id), opts...)
+		err = d.cloneOf(ctx, lineage[0], d.ds("c", id), quota(size)...)
+	} else {
+		err = create(ctx, d.ds("c", id), quota(size)...)
 	}
-	return create(ctx, d.ds("c", id), opts...)
+	if err != nil && ctx.Err() != nil { // zfs was killed, perhaps after it had been done
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		err = errors.Join(err, d.retire(ctx, d.ds("c", id)))
+	}
+	return err
 }
 
 // quota counts what a clone adds to its origin.

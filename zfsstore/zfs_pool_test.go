@@ -292,18 +292,51 @@ func TestZFSQuotas(t *testing.T) {
 	})
 }
 
+// wrapZFS puts a script in the place of zfs for this test; $zfs in it is the real one.
+func wrapZFS(t *testing.T, script string) {
+	t.Helper()
+	zfs, err := host.Run(t.Context(), "sh", "-c", "command -v zfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	script = "#!/bin/sh\nzfs=" + strings.TrimSpace(string(zfs)) + "\n" + script + "\n"
+	if err := os.WriteFile(filepath.Join(bin, "zfs"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+// TestZFSCancelledClone ends the context after the clone was made and before zfs has said so.
+func TestZFSCancelledClone(t *testing.T) {
+	onPool(t, func(t *testing.T, b *bench) {
+		chain, id := b.add("", "f a 1"), brig.NewRID()
+		fifo := filepath.Join(t.TempDir(), "cloned")
+		b.check(unix.Mkfifo(fifo, 0o600))
+		wrapZFS(t, "[ $1 = clone ] || exec $zfs \"$@\"; $zfs \"$@\" && echo done >"+fifo+" && exec sleep 60")
+		ctx, cancel := context.WithCancel(t.Context())
+		read := make(chan error)
+		go func() {
+			_, err := os.ReadFile(fifo) // until the clone is there
+			cancel()
+			read <- err
+		}()
+		err := b.Prepare(ctx, id, chain, 0)
+		b.check(<-read)
+		b.kind("prepare", err, errs.Canceled)
+		if b.has("c/" + string(id)) {
+			t.Error("the clone is left")
+		}
+	})
+}
+
 // TestZFSListsOnce looks at what is run: one list of all that there is at start, and none later.
 func TestZFSListsOnce(t *testing.T) {
 	onPool(t, func(t *testing.T, b *bench) {
 		ctx := t.Context()
 		chain := b.add("", "f a 1")
-		real, err := host.Run(ctx, "sh", "-c", "command -v zfs")
-		b.check(err)
-		bin := t.TempDir()
-		log := filepath.Join(bin, "log")
-		script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >>%s\nexec %s \"$@\"\n", log, strings.TrimSpace(string(real)))
-		b.check(os.WriteFile(filepath.Join(bin, "zfs"), []byte(script), 0o755))
-		t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+		log := filepath.Join(t.TempDir(), "log")
+		wrapZFS(t, "echo \"$@\" >>"+log+"; exec $zfs \"$@\"")
 		ran := func() []string {
 			out, err := os.ReadFile(log)
 			b.check(err)
@@ -324,7 +357,7 @@ func TestZFSListsOnce(t *testing.T) {
 			t.Errorf("%d lists of all datasets at start", all)
 		}
 		id, _ := b.run(chain)
-		_, err = b.Diff(ctx, id)
+		_, err := b.Diff(ctx, id)
 		b.check(err)
 		b.Driver()
 		b.Has(ctx, chain)

@@ -22,7 +22,7 @@ import (
 const (
 	propSelf   = "brig:self" // <rid>@l<n>
 	propChain  = "brig:chainid"
-	propParent = "brig:parent" // on a container's dataset: the chain it stands on
+	propParent = "brig:parent" // "-" for a lowest layer
 	propDiff   = "brig:diffid"
 	propSize   = "brig:size" // bytes
 )
@@ -149,8 +149,7 @@ type inventory struct {
 	sets   map[string][]brig.RID // by kind: i, c, v
 }
 
-// take sorts a list into an inventory. A container is there if its origin is a layer and its property names the same chain, or
-// if it has neither.
+// take sorts a list into an inventory. A container stands on the layer that is its dataset's origin.
 func take(list []entry) inventory {
 	inv := inventory{roots: map[brig.RID]brig.Digest{}, sets: map[string][]brig.RID{}}
 	bySnap := map[string]brig.Digest{}
