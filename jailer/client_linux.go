@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
@@ -79,6 +80,8 @@ type session struct {
 	conn net.Conn
 	io   brig.IO
 
+	lost atomic.Bool // output could not be written to the client
+
 	mu       sync.Mutex // one frame at a time
 	detached error      // why the user's side ended the session
 	closed   bool       // CloseStdin has been sent
@@ -140,8 +143,9 @@ func (s *session) feed() {
 func (s *session) forsake(ctx context.Context, h *brig.Handle, exec string) {
 	s.mu.Lock()
 	closed := s.closed || s.detached != nil
+	gone := (s.lost.Load() && ctx.Err() == nil) || errors.Is(context.Cause(ctx), brig.ErrClientGone)
 	s.mu.Unlock()
-	if closed || s.io.Stdin == nil || !s.io.CloseStdin || !errors.Is(context.Cause(ctx), brig.ErrClientGone) {
+	if closed || !gone || s.io.Stdin == nil || !s.io.CloseStdin {
 		return
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
@@ -171,6 +175,7 @@ func (s *session) run() (exit brig.Exit, err error) {
 			return exitOf(payload), nil
 		}
 		if err != nil {
+			s.lost.Store(true)
 			return brig.Exit{}, errs.Wrap(err, "write output to the client")
 		}
 	}

@@ -36,8 +36,8 @@ func TestClientGone(t *testing.T) {
 			b.Fatal(err)
 		}
 		er.Read(make([]byte, 10))
-		eleave(brig.ErrClientGone)
-		er.CloseWithError(io.ErrClosedPipe)
+		er.CloseWithError(io.ErrClosedPipe) // noticed at the next write
+		defer eleave(nil)
 		select {
 		case exit := <-done:
 			if exit.Code != 0 || exit.Error != "" {

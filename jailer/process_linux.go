@@ -79,9 +79,11 @@ func (j *Jailer) Attach(ctx context.Context, h *brig.Handle, bio brig.IO) error 
 		go s.feed() // ends with the connection, or when its reader's owner closes that
 	}
 	_, err = s.run()
-	if ctx.Err() != nil && !errors.Is(err, brig.ErrDetached) {
+	if err != nil {
 		s.conn.Close()
 		s.forsake(ctx, h, "")
+	}
+	if ctx.Err() != nil && !errors.Is(err, brig.ErrDetached) {
 		return ctx.Err()
 	}
 	return err

@@ -32,6 +32,8 @@ type proc struct {
 	pidfd      int        // valid while pid is not 0
 	dead       bool       // has ended, or its start failed
 	used       bool       // a start was asked for
+	feeders    int        // clients whose input goes to it
+	forsaken   bool       // its input ends with the last of them
 	stdin      *os.File   // write end; the terminal's master with tty; nil when closed
 	child      [3]*os.File
 	outs       [2]*os.File // read ends; with tty outs[0] is the master
@@ -293,6 +295,25 @@ func (p *proc) closeInput() {
 		p.stdin.Close()
 		p.stdin = nil
 	}
+}
+
+// feeder counts a client whose input goes to the process, or one less of them.
+func (p *proc) feeder(n int) {
+	p.mu.Lock()
+	p.feeders += n
+	last := p.forsaken && p.feeders == 0
+	p.mu.Unlock()
+	if last {
+		p.closeInput()
+	}
+}
+
+// forsake ends the input with the last client that feeds it.
+func (p *proc) forsake() {
+	p.mu.Lock()
+	p.forsaken = true
+	p.mu.Unlock()
+	p.feeder(0)
 }
 
 // resize sets the terminal's size, or notes it for the start.

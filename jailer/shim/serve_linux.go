@@ -104,6 +104,10 @@ func (s *shim) stream(p *proc, c *client, flags string) {
 		close(written)
 	}()
 	stdin := strings.Contains(flags, FlagStdin)
+	if stdin {
+		p.feeder(1)
+		defer p.feeder(-1)
+	}
 	var buf []byte
 	for {
 		kind, payload, grown, err := ReadFrame(c.conn, buf)

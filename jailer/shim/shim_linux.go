@@ -158,7 +158,7 @@ func (s *shim) answer(kind byte, f []string) []byte {
 		if p == nil {
 			return failFrame(errGone)
 		}
-		p.closeInput()
+		p.forsake()
 		return AppendFields(nil, Ok)
 	case ReqSignal:
 		n, _ := strconv.Atoi(f[1])

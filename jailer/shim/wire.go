@@ -22,7 +22,7 @@ const (
 	ReqResize = 'R' // id, rows, columns → Ok or Fail
 	ReqSignal = 'G' // id, number → Ok or Fail
 	ReqWait   = 'W' // id → Exited, once the process has ended and its output is in the log; Fail for an exec that is gone
-	ReqClose  = 'C' // id → Ok or Fail; the process's standard input ends, even before what a client sent has been read
+	ReqClose  = 'C' // id → Ok or Fail; the process's standard input ends once what clients have sent is read and none is left
 	ReqQuit   = 'Q' // → Ok("1" if output for attached clients is still on its way); the shim ends
 )
 
