@@ -179,7 +179,7 @@ func (j *Jailer) Signal(ctx context.Context, h *brig.Handle, exec brig.ID, sig i
 }
 
 // signalChild signals the main process where the shim lives and can't be asked: its socket has vanished with the run directory. A pid
-// whose parent is the shim is not another process's: only the shim could have reaped it. why is what it answers if there is none.
+// beneath the shim is not another container's. why is what it answers if there is none.
 func signalChild(h *brig.Handle, sig int, why error) error {
 	if h.InitPID <= 0 {
 		return why
@@ -189,8 +189,8 @@ func signalChild(h *brig.Handle, sig int, why error) error {
 		return why
 	}
 	defer unix.Close(fd)
-	if parent, err := parentOf(h.InitPID); err != nil || parent != h.ShimPID || !alive(h) {
-		return why
+	if !beneath(h.InitPID, h.ShimPID) || !alive(h) {
+		return errs.Wrap(why, "process %d is not beneath shim %d", h.InitPID, h.ShimPID)
 	}
 	if err := unix.PidfdSendSignal(fd, unix.Signal(sig), nil, 0); err == unix.ESRCH {
 		return why
@@ -198,6 +198,21 @@ func signalChild(h *brig.Handle, sig int, why error) error {
 		return errs.Wrap(err, "signal process %d", h.InitPID)
 	}
 	return nil
+}
+
+// beneath reports whether pid descends from ancestor. An OCI runtime that is about to end may still be between the two.
+func beneath(pid, ancestor int) bool {
+	for range 4 {
+		parent, err := parentOf(pid)
+		if err != nil || parent <= 1 {
+			return false
+		}
+		if parent == ancestor {
+			return true
+		}
+		pid = parent
+	}
+	return false
 }
 
 // Resize sets a terminal's size; before the start it is kept for it.
