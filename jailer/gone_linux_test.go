@@ -75,3 +75,24 @@ func TestDirVanished(t *testing.T) {
 		}
 	})
 }
+
+// TestUnborn creates a jail that no daemon ever starts: its shim goes by itself. One that runs stays.
+func TestUnborn(t *testing.T) {
+	eachRuntime(t, func(b *bench) {
+		b.cfg.Linger = 100 * time.Millisecond
+		never, runs := b.create(b.jail("true")), b.create(b.jail("sleep", "1000"))
+		b.start(runs)
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			if n, err := startTime(never.ShimPID); err != nil || n != never.ShimStart {
+				break
+			}
+			b.reap()
+			if time.Now().After(deadline) {
+				b.Fatal("the shim of a jail that is never started stays")
+			}
+		}
+		if running, _, err := b.Adopt(b.Context(), runs); !running || err != nil {
+			b.Errorf("a running container's shim has gone: %v", err)
+		}
+	})
+}

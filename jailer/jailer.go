@@ -7,6 +7,7 @@ package jailer
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/brigd/brig/internal/brig"
 )
@@ -18,6 +19,7 @@ type Config struct {
 	Instance string // of this brig; names its cgroups and shims
 	RunDir   string // directory of all jails' run directories; "" : Sweep leaves stale directories alone
 	Log      *slog.Logger
+	Linger   time.Duration // how long a shim stays that has no process and that nobody talks to; 0: a minute
 }
 
 // Facts is what docker info shows of the jailer.

@@ -184,7 +184,7 @@ func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, e
 	defer stderr.Close()
 	c := shim.Config{
 		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, Hide: j.runtime.hide, OOMFile: j.groups.oomFile(group),
-		TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin,
+		TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, Linger: j.cfg.Linger,
 	}
 	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
 		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1"},

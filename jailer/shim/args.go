@@ -1,6 +1,9 @@
 package shim
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Mode is the first argument of brig-shim.
 const (
@@ -15,6 +18,9 @@ const ListenFD = 3
 // Args is the command line of c's shim after the program's name. dir is there to be found by alone.
 func (c Config) Args(dir string) []string {
 	a := []string{ModeShim, "instance=" + c.Instance, "dir=" + dir, "id=" + c.ID, "log=" + c.LogPath, "hide=" + c.Hide, "oom=" + c.OOMFile}
+	if c.Linger > 0 {
+		a = append(a, "linger="+c.Linger.String())
+	}
 	if c.TTY {
 		a = append(a, "tty=1")
 	}
@@ -40,6 +46,8 @@ func ParseArgs(args []string) Config {
 			c.Hide = value
 		case "oom":
 			c.OOMFile = value
+		case "linger":
+			c.Linger, _ = time.ParseDuration(value) // Args wrote it
 		case "tty":
 			c.TTY = true
 		case "stdin":

@@ -19,11 +19,12 @@ type Config struct {
 	Hide     string // mount point to take out of the OCI runtime's sight; "": none
 	OOMFile  string // file with an oom_kill counter; "": none
 	TTY      bool
-	Stdin    bool // keep the main process's standard input open
+	Stdin    bool          // keep the main process's standard input open
+	Linger   time.Duration // how long to stay without a process and without a connection; 0: a minute
 }
 
-// linger is how long a shim whose container has ended stays without a connection: the exit file says the rest.
-const linger = 60 * time.Second
+// defaultLinger is how long a shim without a running process stays without a connection: the exit file says the rest.
+const defaultLinger = 60 * time.Second
 
 // grace is how long output may go on after the process's end before the end is told, as in dockerd.
 const grace = 2 * time.Second
@@ -63,6 +64,7 @@ func Run(cfg Config, fd int) error {
 	s.main.finish = s.mainEnded
 	listener := os.NewFile(uintptr(fd), SocketName)
 	go s.accept(listener)
+	go s.unborn()
 	<-s.quit
 	s.conns.Wait()
 	return nil
@@ -231,19 +233,37 @@ func (s *shim) settle(f *os.File) {
 	s.main.copies.Wait()
 	for {
 		debug.FreeOSMemory()
-		select {
-		case <-s.quit:
-			return
-		case <-time.After(linger):
-		}
-		s.mu.Lock()
-		idle := s.open == 0 && time.Since(s.last) >= linger
-		s.mu.Unlock()
-		if idle {
+		if s.lonely() {
 			s.end()
 			return
 		}
 	}
+}
+
+// unborn ends a shim that is never told to start its process: its brigd died before it could, and no other came.
+func (s *shim) unborn() {
+	for s.main.running() == 0 && !s.main.ended() {
+		if s.lonely() && s.main.running() == 0 && !s.main.ended() {
+			s.end()
+			return
+		}
+	}
+}
+
+// lonely waits for the linger time and reports whether nobody was connected all the while. It returns true when the shim ends anyway.
+func (s *shim) lonely() bool {
+	linger := s.cfg.Linger
+	if linger == 0 {
+		linger = defaultLinger
+	}
+	select {
+	case <-s.quit:
+		return true
+	case <-time.After(linger):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open == 0 && time.Since(s.last) >= linger
 }
 
 // maxPast bounds how many ended execs are remembered, for a daemon that lost its connection just then.

@@ -2,12 +2,16 @@
 
 package shim
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Config is what a shim is told on its command line.
 type Config struct {
 	Instance, ID, LogPath, Hide, OOMFile string
 	TTY, Stdin                           bool
+	Linger                               time.Duration
 }
 
 // Run is not there yet on this system.
