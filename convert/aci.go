@@ -26,11 +26,19 @@ var stdio = [...]struct{ name, target string }{
 }
 
 // WriteACI writes a flat, uncompressed ACI: the manifest, then the tree under root as rootfs/, sorted, then the stdio links that
-// the tree lacks. The same manifest and tree always give the same bytes. Invalid: manifest is no image manifest.
+// the tree lacks. The same manifest and tree always give the same bytes. Since the tree is whole, a manifest with dependencies or a
+// path whitelist is written without them. Invalid: manifest is no image manifest.
 func (c *Converter) WriteACI(ctx context.Context, w io.Writer, manifest []byte, root string) error {
 	var im schema.ImageManifest
 	if err := json.Unmarshal(manifest, &im); err != nil {
 		return errs.New(errs.Invalid, "write ACI: the manifest is not valid: %w", err)
+	}
+	if len(im.Dependencies) > 0 || len(im.PathWhitelist) > 0 {
+		im.Dependencies, im.PathWhitelist = nil, nil
+		var err error
+		if manifest, err = json.Marshal(im); err != nil {
+			return errs.New(errs.Invalid, "write ACI: the manifest is not valid: %w", err)
+		}
 	}
 	tw := tar.NewWriter(w)
 	h := &tar.Header{Name: "manifest", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(manifest)), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}

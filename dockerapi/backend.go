@@ -88,6 +88,12 @@ type Transfers interface {
 	ExportACI(ctx context.Context, ref string, w io.Writer) error
 }
 
+// ACIs takes in App Container Images.
+type ACIs interface {
+	// ImportACI reads an ACI, compressed or not, to its end, and makes it an image. NotFound: a dependency that no image here satisfies.
+	ImportACI(ctx context.Context, aci io.Reader) (*brig.ACIImported, error)
+}
+
 // Volumes keeps named data.
 type Volumes interface {
 	VolumeCreate(ctx context.Context, spec brig.VolumeSpec) (*brig.Volume, error)

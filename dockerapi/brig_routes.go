@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 )
 
 // brigRoutes are brig's own endpoints, for what Docker has no words for.
 func (s *Server) brigRoutes() []route {
 	return []route{
 		{"GET", "/brig/v1/images", s.aciList, unversioned},
+		{"POST", "/brig/v1/images/import", s.aciImport, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/aci", s.aciExport, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/manifest", s.aciManifest, unversioned},
 	}
@@ -44,6 +46,23 @@ func (s *Server) aciList(ctx context.Context, _ *request) (response, error) {
 		out[n].ACI.Name, out[n].ACI.ID, out[n].ACI.Manifest = i.ACI.Name, i.ACI.ID, i.ACI.Manifest
 	}
 	return asJSON(http.StatusOK, out), nil
+}
+
+// aciImport takes the ACI as the request's body. Fields of the answer are those of brig.ACIImported.
+func (s *Server) aciImport(ctx context.Context, r *request) (response, error) {
+	body := r.Body
+	return func(a *answer) error {
+		if err := http.NewResponseController(a.ResponseWriter).EnableFullDuplex(); err != nil {
+			return errs.Wrap(err, "answer while the upload goes on")
+		}
+		got, err := s.ACIs.ImportACI(ctx, body)
+		if err != nil {
+			io.CopyN(io.Discard, body, maxDrain) // its error is that the client has gone
+			return err
+		}
+		got.Warnings = nonNil(got.Warnings)
+		return writeJSON(a, http.StatusCreated, got)
+	}, nil
 }
 
 func (s *Server) aciExport(ctx context.Context, r *request) (response, error) {

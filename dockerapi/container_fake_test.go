@@ -413,6 +413,7 @@ func (f *fleet) ImageGet(_ context.Context, ref string) (*brig.ImageInfo, error)
 // others stands for backends that these tests don't call; calling one panics.
 type others struct {
 	Transfers
+	ACIs
 	Volumes
 }
 
@@ -454,7 +455,7 @@ func newPort(t *testing.T, prog program) *port {
 	}}
 	s, err := New(Config{Backends: Backends{
 		Containers: f, Lifecycle: f, Freezer: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
-		Transfers: others{}, Volumes: others{}, Networks: struct{ Networks }{}, System: fleetSystem{},
+		Transfers: others{}, ACIs: others{}, Volumes: others{}, Networks: struct{ Networks }{}, System: fleetSystem{},
 	}, Version: "test"})
 	if err != nil {
 		t.Fatal(err)

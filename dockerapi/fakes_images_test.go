@@ -308,7 +308,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Volumes: d.volumes, Networks: nets, System: d.system,
+		Images: d.images, Transfers: d.images, ACIs: d.images, Volumes: d.volumes, Networks: nets, System: d.system,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -403,4 +403,16 @@ func (d *daemon) message(t *testing.T, status int, method, path string, body any
 		t.Fatalf("%s %s: no message: %s", method, path, b)
 	}
 	return m.Message
+}
+
+// ImportACI takes anything but "broken" for an ACI.
+func (s *imageShelf) ImportACI(_ context.Context, aci io.Reader) (*brig.ACIImported, error) {
+	b, err := io.ReadAll(aci)
+	if err != nil {
+		return nil, err
+	}
+	if string(b) == "broken" {
+		return nil, errs.New(errs.Invalid, "invalid ACI: it has no manifest")
+	}
+	return &brig.ACIImported{ID: brig.DigestOf(b), ACI: "sha512-00", Name: "example.com/x", Ref: "example.com/x:1"}, nil
 }

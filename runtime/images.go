@@ -32,6 +32,7 @@ type ImagesConfig struct {
 	Registry  Registry
 	Converter Converter
 	Archives  Archives
+	ACIs      ACIs // for ImportACI alone
 	Records   Records
 	Blobs     *blobs.Store // Images alone writes to it, and removes what no image needs
 	Bus       *Bus

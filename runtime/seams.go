@@ -138,6 +138,17 @@ type Archives interface {
 	Decompress(ctx context.Context, r io.Reader, mediaType string) (io.ReadCloser, error)
 }
 
+// ACIs reads App Container Images.
+type ACIs interface {
+	// ReadACI reads an ACI to its end, compressed or not, spooling its layer to the directory spool. Invalid: it is none.
+	ReadACI(ctx context.Context, r io.Reader, spool string) (*brig.ACIArchive, error)
+	// ACIInfo reads an image manifest.
+	ACIInfo(manifest []byte) (*brig.ACIInfo, error)
+	// ImageFromACI makes a Docker image of an ACI that stands on lower, the layers of its dependencies from the lowest up, and names it.
+	// warnings say what Docker has no room for. close ends the use of the image's top layer; it is nil only if err isn't.
+	ImageFromACI(ctx context.Context, a *brig.ACIArchive, lower []brig.ArchiveLayer, spool string) (img brig.ArchiveImage, warnings []string, close func() error, err error)
+}
+
 // Networks gives jails their network. Detach is idempotent.
 type Networks interface {
 	// Attach makes the namespace and joins the networks that c's Spec names. owner is the handle of the container to share with

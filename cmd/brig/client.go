@@ -29,17 +29,31 @@ func dial(host string) (*client, error) {
 	return &client{http.Client{Transport: t}, host}, nil
 }
 
-// get opens the path's body; an answer that is no 200 is an error with the server's own message.
+// get opens the path's body; an answer that is no success is an error with the server's own message.
 func (c *client) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://brig"+path, nil)
 	if err != nil {
 		return nil, err
 	}
+	return c.do(req)
+}
+
+// post sends body to the path and opens the answer's, as get does.
+func (c *client) post(ctx context.Context, path, contentType string, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://brig"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	return c.do(req)
+}
+
+func (c *client) do(req *http.Request) (io.ReadCloser, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask brigd at %s: %w", c.host, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()

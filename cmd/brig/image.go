@@ -26,7 +26,7 @@ type image struct {
 
 func imageCommand(host *string) *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Images as App Container Images"}
-	cmd.AddCommand(imageList(host), imageExport(host), imageManifest(host))
+	cmd.AddCommand(imageList(host), imageExport(host), imageImport(host), imageManifest(host))
 	return cmd
 }
 

@@ -36,6 +36,7 @@ var (
 	_ brt.Registry   = (*registry.Registry)(nil)
 	_ brt.Converter  = (*convert.Converter)(nil)
 	_ brt.Archives   = (*convert.Converter)(nil)
+	_ brt.ACIs       = (*convert.Converter)(nil)
 
 	_ dockerapi.Containers = (*brt.Containers)(nil)
 	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
@@ -46,6 +47,7 @@ var (
 	_ dockerapi.Volumes    = (*brt.Containers)(nil)
 	_ dockerapi.Images     = (*brt.Images)(nil)
 	_ dockerapi.Transfers  = (*brt.Images)(nil)
+	_ dockerapi.ACIs       = (*brt.Images)(nil)
 	_ dockerapi.Networks   = (*network.Networks)(nil)
 	_ dockerapi.System     = (*system)(nil)
 )
@@ -119,7 +121,7 @@ func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, RootFS: e.store, Registry: e.registry, Converter: conv, Archives: conv, Records: e.records, Blobs: content,
+		Layers: e.store, RootFS: e.store, Registry: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
 		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH},
 	})
 	if err != nil {
@@ -164,7 +166,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Networks: e.networks, System: newSystem(e, c),
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, ACIs: e.images, Networks: e.networks, System: newSystem(e, c),
 		},
 		Log: log, Version: version,
 	})
