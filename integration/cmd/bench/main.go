@@ -111,7 +111,7 @@ func push(ctx context.Context, addr string) error {
 		return err
 	}
 	set = images.Set{"busybox:latest": set["busybox:latest"]}
-	if set["debian:latest"], err = images.Debian(ctx, filepath.Join(".cache", "debian"), os.Stderr); err != nil {
+	if set["debian:latest"], err = images.Debian(ctx, ".cache", os.Stderr); err != nil {
 		return err
 	}
 	return set.Push(ctx, addr, nil)
