@@ -60,7 +60,7 @@ FUZZTIME ?= 20s
 fuzz:
 	@$(GO) list -f '{{.Dir}}' ./... | while read -r d; do \
 	  grep -ho 'func Fuzz[A-Za-z0-9_]*' "$$d"/*_test.go 2>/dev/null | sed 's/func //' | while read -r f; do \
-	    (cd "$$d" && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) .) </dev/null || exit 1; done || exit 1; done
+	    (cd "$$d" && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x .) </dev/null || exit 1; done || exit 1; done
 
 clean:
 	rm -rf bin
