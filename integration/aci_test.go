@@ -68,6 +68,8 @@ func TestImportWhatDocker2ACIMade(t *testing.T) {
 	for _, layered := range []bool{false, true} {
 		for _, name := range []string{"user:latest", "layers:latest"} {
 			t.Run(fmt.Sprintf("%s layered=%v", name, layered), func(t *testing.T) {
+				// docker2aci's annotations keep the name, so the import takes it over from the pulled image.
+				t.Cleanup(func() { ok(t, "pull", "-q", image(name)) })
 				ref := ""
 				for _, path := range convertedBy(t, tool, name, layered) {
 					id, got := imported(t, path)
@@ -80,9 +82,7 @@ func TestImportWhatDocker2ACIMade(t *testing.T) {
 					list, _ := brigRun(t, "image", "ls", "--no-trunc")
 					match(t, "brig image ls", list, id)
 				}
-				// docker2aci's label keeps the tag, so the import takes the name over from the pulled image; it is pulled again below.
 				equal(t, "name", ref, image(name))
-				defer ok(t, "pull", "-q", image(name))
 				if strings.HasPrefix(name, "user") {
 					equal(t, "run", ok(t, "run", "--rm", ref, "sh", "-c", "id -un; pwd; echo $FROM_IMAGE"), "app\n/home/app\nyes")
 				} else {
@@ -180,5 +180,73 @@ func TestImportBadACI(t *testing.T) {
 	equal(t, "images", after, before)
 	if left, err := os.ReadDir(filepath.Join(bed.server.Root, "spool", "load")); err == nil && len(left) > 0 {
 		t.Errorf("left in the spool: %v", left)
+	}
+}
+
+// converted runs brig convert, wants success, and returns its lines.
+func converted(t testing.TB, args ...string) []string {
+	t.Helper()
+	out, good := brigRun(t, append([]string{"convert"}, args...)...)
+	if !good {
+		t.Fatalf("convert %v: %s", args, out)
+	}
+	return strings.Split(out, "\n")
+}
+
+func TestConvert(t *testing.T) {
+	own(t)
+	dir := t.TempDir()
+	ref := image("layers:latest")
+	flat := filepath.Join(dir, "flat.aci")
+	id := converted(t, "--insecure", "docker://"+ref, flat)[0]
+	equal(t, "again", converted(t, "docker://"+ref, flat)[0], id)
+	b, err := os.ReadFile(flat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "the file's ID", fmt.Sprintf("sha512-%x", sha512.Sum512(b)), id)
+	eventually(t, "brigd's ID of the same image", func() (bool, string) {
+		out, _ := brigRun(t, "image", "ls", "--no-trunc")
+		return strings.Contains(out, id), id + "\n" + out
+	})
+
+	archive := filepath.Join(dir, "layers.tar")
+	ok(t, "save", "-o", archive, ref)
+	fromArchive := converted(t, "docker-archive:"+archive, flat)
+	equal(t, "lines", len(fromArchive), 1)
+	layout := filepath.Join(dir, "layout")
+	if out, err := exec.Command("mkdir", "-p", layout).CombinedOutput(); err != nil {
+		t.Fatal(string(out))
+	}
+	if out, err := exec.Command("tar", "-xf", archive, "-C", layout, "--exclude=manifest.json").CombinedOutput(); err != nil {
+		t.Fatal(string(out))
+	}
+	equal(t, "from an OCI layout", converted(t, "oci:"+layout, flat)[0], fromArchive[0])
+
+	acis := converted(t, "--squash=false", "docker://"+ref, filepath.Join(dir, "layered"))
+	equal(t, "ACIs", len(acis), 4)
+	equal(t, "the same again", strings.Join(converted(t, "--squash=false", "docker://"+ref, filepath.Join(dir, "layered")), "\n"), strings.Join(acis, "\n"))
+	name := ""
+	t.Cleanup(func() { ok(t, "pull", "-q", ref) }) // the import takes its name over
+	for _, line := range acis {
+		id, path, _ := strings.Cut(line, " ")
+		var got string
+		got, name = imported(t, path)
+		equal(t, "ID", got, id)
+	}
+	equal(t, "run", ok(t, "run", "--rm", name, "sh", "-c", "find /data /opaque /gone | sort; cat /data/b"), "/data\n/data/b\n/gone\n/gone/new\n/opaque\n/opaque/y\nb2")
+
+	for words, args := range map[string][]string{
+		"(?i)not found|unknown|does not exist": {"docker://" + image("nosuch"), flat},
+		"want docker://":                       {"ftp:x", flat},
+		"no such file":                         {"docker-archive:" + filepath.Join(dir, "none"), flat},
+		"(?i)invalid|EOF":                      {"docker-archive:" + tempFile(t, "bad.tar", string(b[:3000])), flat},
+	} {
+		out, good := brigRun(t, append([]string{"convert"}, args...)...)
+		equal(t, args[0], good, false)
+		match(t, args[0], out, words)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "brig-convert-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
