@@ -88,6 +88,11 @@ type Transfers interface {
 	ExportACI(ctx context.Context, ref string, w io.Writer) error
 }
 
+// Pushes sends images to registries. Progress is called from one goroutine at a time.
+type Pushes interface {
+	Push(ctx context.Context, r brig.PushRequest, progress func(brig.Progress)) error
+}
+
 // ACIs takes in App Container Images.
 type ACIs interface {
 	// ImportACI reads an ACI, compressed or not, to its end, and makes it an image. NotFound: a dependency that no image here satisfies.

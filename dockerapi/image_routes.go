@@ -35,13 +35,6 @@ func (s *Server) imageSearch(_ context.Context, r *request) (response, error) {
 		"use its web page")
 }
 
-func (s *Server) imagePush(_ context.Context, r *request) (response, error) {
-	if _, err := parseImageRef(r.vars["name"], r.query.Get("tag")); err != nil {
-		return nil, err
-	}
-	return nil, notYet("brig can't push images yet: save the image and push it with another tool")
-}
-
 func (s *Server) imageTag(ctx context.Context, r *request) (response, error) {
 	repo, tag := r.query.Get("repo"), r.query.Get("tag")
 	if repo == "" {

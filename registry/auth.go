@@ -114,7 +114,7 @@ func (s *session) token(ctx context.Context, params map[string]string) (string, 
 		q.Set("service", params["service"])
 	}
 	if s.repo != "" {
-		q.Set("scope", "repository:"+s.repo+":pull")
+		q.Set("scope", "repository:"+s.repo+":"+s.actions)
 	}
 	req, err := s.tokenRequest(ctx, realm, q)
 	if err != nil {

@@ -26,6 +26,7 @@ const (
 type sessionKey struct {
 	host, repo string
 	auth       brig.Auth
+	actions    string // that a token shall allow: "pull", "pull,push"
 }
 
 // A session is one repository with one set of credentials: how it is reached, and the token it gave.
@@ -34,6 +35,7 @@ type session struct {
 	host     string // as references name it
 	repo     string
 	auth     brig.Auth
+	actions  string // of a token's scope
 	insecure bool
 	base     url.URL // scheme and host; set by connect
 	client   *http.Client
@@ -42,16 +44,20 @@ type session struct {
 	header string // Authorization; "" none
 }
 
-// session returns the repository's session, connected.
+// session returns the repository's session for reading, connected.
 func (r *Registry) session(ctx context.Context, host, repo string, auth brig.Auth) (*session, error) {
-	key := sessionKey{host, repo, auth}
+	return r.sessionFor(ctx, sessionKey{host, repo, auth, "pull"})
+}
+
+func (r *Registry) sessionFor(ctx context.Context, key sessionKey) (*session, error) {
 	r.mu.Lock()
 	s := r.sessions[key]
 	r.mu.Unlock()
 	if s != nil {
 		return s, nil
 	}
-	s = r.newSession(host, repo, auth)
+	s = r.newSession(key.host, key.repo, key.auth)
+	s.actions = key.actions
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -65,14 +71,14 @@ func (r *Registry) session(ctx context.Context, host, repo string, auth brig.Aut
 }
 
 func (r *Registry) newSession(host, repo string, auth brig.Auth) *session {
-	return &session{reg: r, host: host, repo: repo, auth: auth}
+	return &session{reg: r, host: host, repo: repo, auth: auth, actions: "pull"}
 }
 
 // forget drops the session, so that the next use connects anew: the registry may have changed between http and https.
 func (s *session) forget() {
 	s.reg.mu.Lock()
 	defer s.reg.mu.Unlock()
-	if key := (sessionKey{s.host, s.repo, s.auth}); s.reg.sessions[key] == s {
+	if key := (sessionKey{s.host, s.repo, s.auth, s.actions}); s.reg.sessions[key] == s {
 		delete(s.reg.sessions, key)
 	}
 }

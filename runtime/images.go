@@ -30,6 +30,7 @@ type ImagesConfig struct {
 	Layers    Layers
 	RootFS    RootFS // for temporary clones, from which ACIs are written
 	Registry  Registry
+	Pusher    Pusher // for Push alone
 	Converter Converter
 	Archives  Archives
 	ACIs      ACIs // for ImportACI alone

@@ -117,6 +117,15 @@ type Registry interface {
 	Tags(ctx context.Context, repository string, auth brig.Auth) ([]string, error)
 }
 
+// Pusher writes to registries. repository is fully qualified; a tag in it is not looked at.
+type Pusher interface {
+	HasBlob(ctx context.Context, repository string, d brig.Digest, auth brig.Auth) (bool, error)
+	// PutBlob brings a blob into a repository, if it can from another one of the same registry, from ("": none); then open is not called.
+	PutBlob(ctx context.Context, repository, from string, d brig.Descriptor, open func() (io.ReadCloser, error), auth brig.Auth) (mounted bool, err error)
+	// PutManifest stores exact bytes as ref, repository:tag.
+	PutManifest(ctx context.Context, ref, mediaType string, manifest []byte, auth brig.Auth) error
+}
+
 // Converter makes the App Container side of images.
 type Converter interface {
 	// ImageConfig reads the exact bytes of a Docker or OCI image config.

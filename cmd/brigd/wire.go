@@ -34,6 +34,7 @@ var (
 	_ brt.Networks   = (*network.Networks)(nil)
 	_ brt.Records    = (*records.Store)(nil)
 	_ brt.Registry   = (*registry.Registry)(nil)
+	_ brt.Pusher     = (*registry.Registry)(nil)
 	_ brt.Converter  = (*convert.Converter)(nil)
 	_ brt.Archives   = (*convert.Converter)(nil)
 	_ brt.ACIs       = (*convert.Converter)(nil)
@@ -121,7 +122,7 @@ func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, RootFS: e.store, Registry: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
+		Layers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
 		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH},
 	})
 	if err != nil {
@@ -166,7 +167,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, ACIs: e.images, Networks: e.networks, System: newSystem(e, c),
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, ACIs: e.images, Networks: e.networks, System: newSystem(e, c),
 		},
 		Log: log, Version: version,
 	})

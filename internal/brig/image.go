@@ -110,10 +110,11 @@ type ImageDeleted struct{ Untagged, Deleted string }
 
 // Progress is one line of a pull's, load's or push's report; dockerapi makes it a Docker JSON message.
 type Progress struct {
-	ID             string // layer's short digest or tag; "" for the whole
-	Status         string // in Docker's words ("Downloading", "Pull complete")
-	Current, Total int64  // bytes; both 0: no bar
-	Stream         string // instead of Status: text as is (load)
+	ID             string  // layer's short digest or tag; "" for the whole
+	Status         string  // in Docker's words ("Downloading", "Pull complete")
+	Current, Total int64   // bytes; both 0: no bar
+	Stream         string  // instead of Status: text as is (load)
+	Pushed         *Pushed // instead of Status: what a push has stored
 }
 
 // Auth is a registry credential from X-Registry-Auth; zero is anonymous.
@@ -126,6 +127,19 @@ type PullRequest struct {
 	All      bool
 	Platform string
 	Auth     Auth
+}
+
+// PushRequest asks for one tag of a repository to be pushed, or with an empty Tag for all that it has here.
+type PushRequest struct {
+	Name, Tag string
+	Auth      Auth
+}
+
+// Pushed names a manifest that a push has stored in a registry.
+type Pushed struct {
+	Tag    string
+	Digest Digest
+	Size   int64 // of the manifest, in bytes
 }
 
 // Applied is what the store knows of a layer after it has applied it.

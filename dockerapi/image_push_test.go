@@ -1,0 +1,49 @@
+package dockerapi
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// Push refuses the repository "denied".
+func (s *imageShelf) Push(_ context.Context, r brig.PushRequest, progress func(brig.Progress)) error {
+	progress(brig.Progress{Status: "The push refers to repository [" + r.Name + "]"})
+	if r.Name == "denied" {
+		return errs.New(errs.Forbidden, "denied: requested access to the resource is denied")
+	}
+	progress(brig.Progress{Pushed: &brig.Pushed{Tag: r.Tag, Digest: "sha256:00", Size: 7}})
+	return nil
+}
+
+func TestPushAnswers(t *testing.T) {
+	for _, c := range []struct {
+		path   string
+		status int
+		words  []string
+	}{
+		{"/images/host:5000/a/b/push?tag=1", 200, []string{"repository [host:5000/a/b]", `"aux":{"Tag":"1","Digest":"sha256:00","Size":7}`}},
+		{"/images/denied/push?tag=1", 200, []string{`"error":"denied: requested access to the resource is denied"`, `"errorDetail":{"message":"denied:`}},
+		{"/images/UPPER/push", 400, []string{"invalid reference format"}},
+		{"/images/x@" + string(brig.DigestOf(nil)) + "/push", 400, []string{"cannot push a digest reference"}},
+	} {
+		s := &Server{Backends: Backends{Pushes: &imageShelf{}}}
+		s.mux = s.newMux()
+		s.log = silent
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, c.path, nil))
+		if w.Code != c.status {
+			t.Errorf("%s: %d %s", c.path, w.Code, w.Body)
+		}
+		for _, word := range c.words {
+			if !strings.Contains(w.Body.String(), word) {
+				t.Errorf("%s: %q is not in %s", c.path, word, w.Body)
+			}
+		}
+	}
+}
