@@ -141,6 +141,13 @@ func (s *seen) add(entries []tar.Header) {
 	}
 	maps.DeleteFunc(s.paths, func(p string, _ bool) bool { return covered(p, hidden, opaque) })
 	maps.Copy(s.paths, own)
+	for name := range own { // directories that no entry names are there all the same, and stay when they are empty
+		for p := path.Dir(name); p != "/"; p = path.Dir(p) {
+			if _, ok := s.paths[p]; !ok {
+				s.paths[p] = true
+			}
+		}
+	}
 }
 
 // covered reports whether p or one of its parents is hidden, or one of its parents opaque.

@@ -133,6 +133,12 @@ func TestSeen(t *testing.T) {
 	if s.top || !reflect.DeepEqual(s.paths, want) {
 		t.Errorf("seen %v, want %v", s.paths, want)
 	}
+	s.add([]tar.Header{entry("q/r/s", f)})
+	s.add([]tar.Header{entry("q/r/.wh.s", f), entry("c/.wh.d", f)})
+	want = map[string]bool{"/a": true, "/a/x": false, "/b": true, "/b/new": false, "/c": true, "/q": true, "/q/r": true}
+	if !reflect.DeepEqual(s.paths, want) {
+		t.Errorf("with directories that nothing names: seen %v, want %v", s.paths, want)
+	}
 	if n := len(s.links()); n != len(stdio) {
 		t.Errorf("%d stdio links, want %d", n, len(stdio))
 	}
