@@ -93,6 +93,12 @@ type Pushes interface {
 	Push(ctx context.Context, r brig.PushRequest, progress func(brig.Progress)) error
 }
 
+// Imports makes images of root file systems.
+type Imports interface {
+	// Import reads a tar, compressed or not, to its end. Its progress is the image's ID.
+	Import(ctx context.Context, r brig.ImportRequest, tar io.Reader, progress func(brig.Progress)) error
+}
+
 // ACIs takes in App Container Images.
 type ACIs interface {
 	// ImportACI reads an ACI, compressed or not, to its end, and makes it an image. NotFound: a dependency that no image here satisfies.

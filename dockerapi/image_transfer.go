@@ -11,7 +11,7 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// imageCreate is docker pull, and docker import, which brig can't do yet.
+// imageCreate is docker pull, and docker import.
 func (s *Server) imageCreate(ctx context.Context, r *request) (response, error) {
 	platform := r.query.Get("platform")
 	if err := checkPlatform(platform); err != nil {
@@ -19,7 +19,7 @@ func (s *Server) imageCreate(ctx context.Context, r *request) (response, error) 
 	}
 	from := r.query.Get("fromImage")
 	if from == "" {
-		return nil, notYet("brig can't import a file system as an image yet: load takes what docker save wrote")
+		return s.imageImport(ctx, r)
 	}
 	ref, err := parseImageRef(from, r.query.Get("tag"))
 	if err != nil {

@@ -135,6 +135,13 @@ type PushRequest struct {
 	Auth      Auth
 }
 
+// ImportRequest names the image that a tar shall become. Repository "": it has no name.
+type ImportRequest struct {
+	Repository, Tag string
+	Platform        string // "": the host's
+	Message         string
+}
+
 // Pushed names a manifest that a push has stored in a registry.
 type Pushed struct {
 	Tag    string
