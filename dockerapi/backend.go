@@ -99,6 +99,11 @@ type Imports interface {
 	Import(ctx context.Context, r brig.ImportRequest, tar io.Reader, progress func(brig.Progress)) error
 }
 
+// Distributions asks registries. Kinds of errors as for a pull.
+type Distributions interface {
+	Describe(ctx context.Context, ref string, auth brig.Auth) (*brig.Distribution, error)
+}
+
 // ACIs takes in App Container Images.
 type ACIs interface {
 	// ImportACI reads an ACI, compressed or not, to its end, and makes it an image. NotFound: a dependency that no image here satisfies.

@@ -18,20 +18,21 @@ import (
 
 // Backends are what the handlers call; every field must be set. One value may stand in several fields.
 type Backends struct {
-	Containers Containers
-	Lifecycle  Lifecycle
-	Freezer    Freezer
-	Terminals  Terminals
-	Execs      Execs
-	Files      Files
-	Images     Images
-	Transfers  Transfers
-	Pushes     Pushes
-	Imports    Imports
-	ACIs       ACIs
-	Volumes    Volumes
-	Networks   Networks
-	System     System
+	Containers    Containers
+	Lifecycle     Lifecycle
+	Freezer       Freezer
+	Terminals     Terminals
+	Execs         Execs
+	Files         Files
+	Images        Images
+	Transfers     Transfers
+	Pushes        Pushes
+	Imports       Imports
+	Distributions Distributions
+	ACIs          ACIs
+	Volumes       Volumes
+	Networks      Networks
+	System        System
 }
 
 // complete names the first field that is not set.
@@ -42,7 +43,7 @@ func (b *Backends) complete() error {
 	}{
 		{"Containers", b.Containers != nil}, {"Lifecycle", b.Lifecycle != nil}, {"Freezer", b.Freezer != nil},
 		{"Terminals", b.Terminals != nil}, {"Execs", b.Execs != nil}, {"Files", b.Files != nil}, {"Images", b.Images != nil},
-		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"ACIs", b.ACIs != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"System", b.System != nil},
+		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"Distributions", b.Distributions != nil}, {"ACIs", b.ACIs != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"System", b.System != nil},
 	} {
 		if !f.set {
 			return errs.New(errs.Internal, "dockerapi: backend %s is missing", f.name)

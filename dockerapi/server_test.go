@@ -249,7 +249,7 @@ func TestSwarmPluginsAndWhatIsToCome(t *testing.T) {
 		t.Errorf("plugin: %q", got)
 	}
 	for _, c := range []struct{ method, path string }{
-		{"POST", "/build"}, {"GET", "/images/search?term=x"}, {"GET", "/distribution/a/b:1/json"},
+		{"POST", "/build"}, {"GET", "/images/search?term=x"},
 		{"POST", "/images/create?fromSrc=http://x/y&repo=x"},
 	} {
 		if got := d.message(t, 501, c.method, c.path, nil); !strings.Contains(got, "brig") {

@@ -117,10 +117,3 @@ func (s *Server) buildPrune(context.Context, *request) (response, error) {
 
 // noBuildKit answers as a server that has never heard of BuildKit, from which clients fall back to POST /build.
 func (s *Server) noBuildKit(context.Context, *request) (response, error) { return nil, pageNotFound() }
-
-func (s *Server) distribution(_ context.Context, r *request) (response, error) {
-	if _, err := parseImageRef(r.vars["name"], ""); err != nil {
-		return nil, err
-	}
-	return nil, notYet("brig can't ask a registry about an image without pulling it yet")
-}

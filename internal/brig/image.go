@@ -172,6 +172,12 @@ type Remote struct {
 	Layers   []Descriptor
 }
 
+// Distribution is what a registry has under a name: an index or a manifest, and the platforms that it is for.
+type Distribution struct {
+	Descriptor Descriptor
+	Platforms  []Platform
+}
+
 // Document is a parsed image config.
 type Document struct {
 	Created  string // RFC 3339 or ""
