@@ -12,17 +12,9 @@ import (
 
 // Describe says what ref names in its registry, an index or a manifest, and for which platforms it is. Kinds as Resolve's.
 func (r *Registry) Describe(ctx context.Context, ref string, auth brig.Auth) (*brig.Distribution, error) {
-	named, err := parseRef(ref)
+	named, s, top, err := r.open(ctx, ref, auth)
 	if err != nil {
 		return nil, err
-	}
-	s, err := r.session(ctx, reference.Domain(named), reference.Path(named), auth)
-	if err != nil {
-		return nil, err
-	}
-	top, err := s.manifest(ctx, tagOrDigest(named), -1)
-	if err != nil {
-		return nil, pullError(err, named)
 	}
 	out := &brig.Distribution{Descriptor: brig.Descriptor{MediaType: top.mediaType, Digest: brig.DigestOf(top.bytes), Size: int64(len(top.bytes))}}
 	if top.isIndex() {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -139,39 +140,20 @@ type outgoing struct {
 // write sends o, once more with new authorization after a 401, and later if it is told so and has no body. Any status but those wanted is
 // an error. The caller closes the body.
 func (s *session) write(ctx context.Context, o outgoing, want ...int) (*http.Response, error) {
-	authorized := false
-	for try := 1; ; {
+	var a attempts
+	for {
 		resp, err := s.sendOut(ctx, o)
 		if err != nil {
 			return nil, err
 		}
-		for _, status := range want {
-			if resp.StatusCode == status {
-				return resp, nil
-			}
+		if slices.Contains(want, resp.StatusCode) {
+			return resp, nil
 		}
-		switch resp.StatusCode {
-		case http.StatusUnauthorized:
-			if cs := challenges(resp.Header); !authorized && len(cs) > 0 {
-				resp.Body.Close()
-				authorized = true
-				if err := s.authorize(ctx, o.u, cs); err != nil {
-					return nil, err
-				}
-				continue
-			}
-		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			if try < maxTries && o.open == nil {
-				pause := retryAfter(resp.Header.Get("Retry-After"), try)
-				resp.Body.Close()
-				if err := s.reg.wait(ctx, pause); err != nil {
-					return nil, err
-				}
-				try++
-				continue
-			}
+		if again, err := s.again(ctx, &a, o.u, resp, o.open == nil); err != nil {
+			return nil, err
+		} else if !again {
+			return nil, refused(resp)
 		}
-		return nil, refused(resp)
 	}
 }
 

@@ -92,21 +92,30 @@ func (r *Registry) Close() {
 	}
 }
 
+// open gets the document that ref names, verified, and the session that it came by.
+func (r *Registry) open(ctx context.Context, ref string, auth brig.Auth) (reference.Named, *session, *document, error) {
+	named, err := parseRef(ref)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := r.session(ctx, reference.Domain(named), reference.Path(named), auth)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	top, err := s.manifest(ctx, tagOrDigest(named), -1)
+	if err != nil {
+		return nil, nil, nil, pullError(err, named)
+	}
+	return named, s, top, nil
+}
+
 // Resolve finds what ref means for the platform and returns the exact, verified bytes of its manifest and config.
 // ref is repository:tag or repository@digest; a short name means what it means to docker. platform "" is the host's default.
 // Kinds: Invalid (a bad reference, and every lie of the registry), NotFound, Unauthorized, Unavailable.
 func (r *Registry) Resolve(ctx context.Context, ref, platform string, auth brig.Auth) (*brig.Remote, error) {
-	named, err := parseRef(ref)
+	named, s, top, err := r.open(ctx, ref, auth)
 	if err != nil {
 		return nil, err
-	}
-	s, err := r.session(ctx, reference.Domain(named), reference.Path(named), auth)
-	if err != nil {
-		return nil, err
-	}
-	top, err := s.manifest(ctx, tagOrDigest(named), -1)
-	if err != nil {
-		return nil, pullError(err, named)
 	}
 	digest, doc := brig.DigestOf(top.bytes), top
 	if top.isIndex() {

@@ -168,41 +168,51 @@ func (s *session) send(ctx context.Context, u *url.URL, header http.Header) (*ht
 // get sends a GET until it has an answer other than "later" (429, 502, 503, 504), and once more with new authorization after a 401.
 // It returns 200, and 206 if from is not 0; everything else is an error. The caller closes the body.
 func (s *session) get(ctx context.Context, u *url.URL, header http.Header, from int64) (*http.Response, error) {
-	authorized := false
-	for try := 1; ; {
+	var a attempts
+	for {
 		resp, err := s.send(ctx, u, header)
 		if err != nil {
 			return nil, err
 		}
-		switch resp.StatusCode {
-		case http.StatusOK:
+		if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && from > 0 {
 			return resp, nil
-		case http.StatusPartialContent:
-			if from > 0 {
-				return resp, nil
-			}
-		case http.StatusUnauthorized:
-			if cs := challenges(resp.Header); !authorized && len(cs) > 0 {
-				resp.Body.Close()
-				authorized = true
-				if err := s.authorize(ctx, u, cs); err != nil {
-					return nil, err
-				}
-				continue
-			}
-		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			if try < maxTries {
-				pause := retryAfter(resp.Header.Get("Retry-After"), try)
-				resp.Body.Close()
-				if err := s.reg.wait(ctx, pause); err != nil {
-					return nil, err
-				}
-				try++
-				continue
-			}
 		}
-		return nil, refused(resp)
+		if again, err := s.again(ctx, &a, u, resp, true); err != nil {
+			return nil, err
+		} else if !again {
+			return nil, refused(resp)
+		}
 	}
+}
+
+// attempts is what one request has been through.
+type attempts struct {
+	authorized bool
+	later      int // answers "later"
+}
+
+// again makes ready for another try after an answer that isn't the wanted one, and closes its body: new authorization after the first
+// 401, a pause after "later" if the request may wait. False: resp is the answer to report, and its body is open.
+func (s *session) again(ctx context.Context, a *attempts, u *url.URL, resp *http.Response, mayWait bool) (bool, error) {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		cs := challenges(resp.Header)
+		if a.authorized || len(cs) == 0 {
+			return false, nil
+		}
+		resp.Body.Close()
+		a.authorized = true
+		return true, s.authorize(ctx, u, cs)
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if !mayWait || a.later+1 >= maxTries {
+			return false, nil
+		}
+		a.later++
+		pause := retryAfter(resp.Header.Get("Retry-After"), a.later)
+		resp.Body.Close()
+		return true, s.reg.wait(ctx, pause)
+	}
+	return false, nil
 }
 
 // retryAfter reads the header in seconds (RFC 9110, section 10.2.3), bounded; without one, the pause doubles from half a second.
