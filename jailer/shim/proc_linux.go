@@ -377,6 +377,14 @@ func (p *proc) ended() bool {
 	}
 }
 
+// over reports whether the process has ended, be it that its last output is still being passed on and nobody has been told.
+func (p *proc) over() bool {
+	p.mu.Lock()
+	ending := p.born != 0 && p.pid == 0
+	p.mu.Unlock()
+	return ending || p.ended()
+}
+
 func (p *proc) exitFrame() []byte {
 	oom := ""
 	if p.exit.oom {

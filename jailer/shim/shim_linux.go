@@ -141,11 +141,11 @@ func (s *shim) wait(c *os.File, id string) {
 func (s *shim) answer(kind byte, f []string) []byte {
 	switch kind {
 	case ReqPing:
-		ended := ""
-		if s.main.ended() {
+		pid, ended := s.main.running(), "" // in this order: a process that ends in between has both
+		if s.main.over() {
 			ended = "1"
 		}
-		return AppendFields(nil, Ok, strconv.Itoa(s.main.running()), ended)
+		return AppendFields(nil, Ok, strconv.Itoa(pid), ended)
 	case ReqStart:
 		if err := s.start(s.main, f[:len(f)-3], PidName, ConsoleName); err != nil {
 			return failFrame(err)
@@ -242,8 +242,8 @@ func (s *shim) settle(f *os.File) {
 
 // unborn ends a shim that is never told to start its process: its brigd died before it could, and no other came.
 func (s *shim) unborn() {
-	for s.main.running() == 0 && !s.main.ended() {
-		if s.lonely() && s.main.running() == 0 && !s.main.ended() {
+	for s.main.running() == 0 && !s.main.over() {
+		if s.lonely() && s.main.running() == 0 && !s.main.over() {
 			s.end()
 			return
 		}
