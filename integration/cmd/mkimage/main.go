@@ -1,4 +1,4 @@
-// Mkimage pushes the tests' images to a registry: mkimage [-debian CACHE] HOST:PORT.
+// Mkimage pushes the tests' images to a registry: mkimage [-debian CACHE] [-bench CACHE] HOST:PORT. Without a registry it only fills the caches.
 package main
 
 import (
@@ -13,18 +13,19 @@ import (
 
 func main() {
 	cache := flag.String("debian", "", "also make Debian's image, cached in `DIR`")
+	bench := flag.String("bench", "", "also make the images of the benchmarks, many (65 layers) and large (900 MB), cached in `DIR`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *cache, flag.Arg(0)); err != nil {
+	if err := run(ctx, *cache, *bench, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "mkimage:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, cache, registry string) error {
-	if registry == "" {
-		return fmt.Errorf("which registry? mkimage [-debian CACHE] HOST:PORT")
+func run(ctx context.Context, cache, bench, registry string) error {
+	if registry == "" && cache == "" && bench == "" {
+		return fmt.Errorf("which registry? mkimage [-debian CACHE] [-bench CACHE] HOST:PORT")
 	}
 	set, err := images.Build()
 	if err != nil {
@@ -34,6 +35,17 @@ func run(ctx context.Context, cache, registry string) error {
 		if set["debian:latest"], err = images.Debian(ctx, cache, os.Stderr); err != nil {
 			return err
 		}
+	}
+	if bench != "" {
+		if set["many:latest"], err = images.Many(ctx, bench, os.Stderr); err != nil {
+			return err
+		}
+		if set["large:latest"], err = images.Large(ctx, bench, os.Stderr); err != nil {
+			return err
+		}
+	}
+	if registry == "" {
+		return nil
 	}
 	return set.Push(ctx, registry, nil)
 }
