@@ -53,7 +53,7 @@ func PackTo(ctx context.Context, tw *tar.Writer, dir string, o PackOptions) erro
 		defer unix.Close(fd)
 		base = last
 	}
-	p := &packer{ctx: ctx, tw: tw, o: o, links: map[inode]string{}, buf: make([]byte, 128<<10)}
+	p := newPacker(ctx, tw, o)
 	return p.pack(fd, base, "", strings.TrimRight(o.Prefix+o.Name, "/"))
 }
 
@@ -82,6 +82,11 @@ type packer struct {
 	o     PackOptions
 	links map[inode]string // name of the first link
 	buf   []byte
+	wrote int64 // entries
+}
+
+func newPacker(ctx context.Context, tw *tar.Writer, o PackOptions) *packer {
+	return &packer{ctx: ctx, tw: tw, o: o, links: map[inode]string{}, buf: make([]byte, 128<<10)}
 }
 
 // pack writes base in dir under the archive name as; rel is its path from the top, "" for the top itself.
@@ -123,13 +128,8 @@ func (p *packer) dir(dir int, base, rel, as string) error {
 		return fmt.Errorf("open %q: %w", as, err)
 	}
 	defer unix.Close(fd)
-	st, err := fstat(fd)
-	if err != nil {
-		return fmt.Errorf("stat %q: %w", as, err)
-	}
 	if as != "" {
-		h := header(&st, as+"/")
-		if err := p.write(h, node{fd: fd}, &st); err != nil {
+		if err := p.dirEntry(fd, as); err != nil {
 			return err
 		}
 	}
@@ -154,6 +154,15 @@ func (p *packer) dir(dir int, base, rel, as string) error {
 		}
 	}
 	return nil
+}
+
+// dirEntry writes the entry of the open directory fd.
+func (p *packer) dirEntry(fd int, as string) error {
+	st, err := fstat(fd)
+	if err != nil {
+		return fmt.Errorf("stat %q: %w", as, err)
+	}
+	return p.write(header(&st, as+"/"), node{fd: fd}, &st)
 }
 
 // regular opens without blocking: what was a file a moment ago may be a fifo now.
@@ -218,6 +227,7 @@ func header(st *info, as string) *tar.Header {
 
 // write writes the header, turned into a hard link if the file has been packed already, or with its extended attributes.
 func (p *packer) write(h *tar.Header, n node, st *info) error {
+	p.wrote++
 	if !st.isDir() && st.nlink > 1 {
 		key := inode{st.dev, st.ino}
 		if first, ok := p.links[key]; ok {
