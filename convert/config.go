@@ -132,6 +132,9 @@ func (c *Converter) ImageConfig(config []byte) (*brig.Document, error) {
 		d.Config = execution(raw.Config)
 	}
 	d.Config.Author, d.Config.Comment, d.Config.DockerVersion = raw.Author, raw.Comment, raw.DockerVersion
+	if n := len(d.History); d.Config.Comment == "" && n > 0 {
+		d.Config.Comment = d.History[n-1].Comment // as dockerd shows it
+	}
 	return d, nil
 }
 

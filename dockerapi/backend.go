@@ -95,8 +95,14 @@ type Pushes interface {
 
 // Imports makes images of root file systems.
 type Imports interface {
-	// Import reads a tar, compressed or not, to its end. Its progress is the image's ID.
+	// Import reads a tar, compressed or not, to its end, or fetches it if the request has a Source (then tar is nil). Its progress ends
+	// with the image's ID.
 	Import(ctx context.Context, r brig.ImportRequest, tar io.Reader, progress func(brig.Progress)) error
+}
+
+// Commits makes images of containers.
+type Commits interface {
+	Commit(ctx context.Context, r brig.CommitRequest) (brig.Digest, error)
 }
 
 // Distributions asks registries. Kinds of errors as for a pull.

@@ -186,7 +186,3 @@ func (s *Server) containerUpdate(context.Context, *request) (response, error) {
 func (s *Server) containerStats(context.Context, *request) (response, error) {
 	return nil, notYet("container statistics are not supported by this version of brig")
 }
-
-func (s *Server) containerCommit(context.Context, *request) (response, error) {
-	return nil, notYet("commit is not supported by this version of brig")
-}

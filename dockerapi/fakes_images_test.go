@@ -21,12 +21,14 @@ import (
 
 // An imageShelf is an image store in memory.
 type imageShelf struct {
-	mu     sync.Mutex
-	images []brig.ImageInfo
-	loaded []byte                                                                          // what Load read
-	pulled []brig.PullRequest                                                              // what was asked for
-	pull   func(ctx context.Context, r brig.PullRequest, report func(brig.Progress)) error // what Pull does after it has taken note
-	load   func(tar io.Reader, report func(brig.Progress)) error                           // instead of reading all
+	mu        sync.Mutex
+	images    []brig.ImageInfo
+	loaded    []byte             // what Load read
+	pulled    []brig.PullRequest // what was asked for
+	imported  []brig.ImportRequest
+	committed []brig.CommitRequest
+	pull      func(ctx context.Context, r brig.PullRequest, report func(brig.Progress)) error // what Pull does after it has taken note
+	load      func(tar io.Reader, report func(brig.Progress)) error                           // instead of reading all
 }
 
 func (f *imageShelf) find(ref string) (int, error) {
@@ -308,7 +310,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Distributions: d.images, ACIs: d.images, Volumes: d.volumes, Networks: nets, System: d.system,
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Volumes: d.volumes, Networks: nets, System: d.system,
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -4,23 +4,25 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/changes"
 	"github.com/brigd/brig/internal/errs"
 )
 
-// imageImport is docker import of what the client sends. Changes to the config and URLs are refused.
+// imageImport is docker import, of what the client sends or of what a URL gives.
 func (s *Server) imageImport(ctx context.Context, r *request) (response, error) {
 	q := r.query
+	p := brig.ImportRequest{Platform: q.Get("platform"), Message: q.Get("message"), Changes: q["changes"]}
 	if src := q.Get("fromSrc"); src != "-" {
-		return nil, notYet("brig can't fetch what it imports: download %s and import the file", src)
-	}
-	for _, c := range q["changes"] {
-		if c != "" {
-			return nil, notYet("brig can't change the config of an import yet: give the command when a container is made")
+		if p.Source = src; !strings.Contains(src, "://") {
+			p.Source = "http://" + src
 		}
 	}
-	p := brig.ImportRequest{Platform: q.Get("platform"), Message: q.Get("message")}
+	if _, err := changes.Apply(brig.ImageConfig{}, p.Changes); err != nil { // before the upload
+		return nil, err
+	}
 	if q.Get("repo") != "" {
 		ref, err := parseImageRef(q.Get("repo"), q.Get("tag"))
 		if err != nil {
@@ -30,6 +32,14 @@ func (s *Server) imageImport(ctx context.Context, r *request) (response, error) 
 			return nil, errs.New(errs.Invalid, "cannot import digest reference")
 		}
 		p.Repository, p.Tag = ref.name, ref.tag
+	}
+	if p.Source != "" {
+		if err := r.drain(); err != nil {
+			return nil, err
+		}
+		return withProgress(ctx, true, func(ctx context.Context, report func(brig.Progress)) error {
+			return s.Imports.Import(ctx, p, nil, report)
+		}), nil
 	}
 	body := r.Body
 	return func(a *answer) error {

@@ -229,7 +229,7 @@ func TestPullRequests(t *testing.T) {
 		}
 	}
 	d := newDaemon(t)
-	for query, status := range map[string]int{"fromImage=UP&tag=1": 400, "fromImage=a&tag=1&platform=a/b/c/d": 400, "fromSrc=-&changes=CMD+x": 501} {
+	for query, status := range map[string]int{"fromImage=UP&tag=1": 400, "fromImage=a&tag=1&platform=a/b/c/d": 400, "fromSrc=-&changes=RUN+x": 400, "fromSrc=-&repo=a@" + dig: 400} {
 		d.message(t, status, "POST", "/images/create?"+query, nil)
 	}
 	req, _ := http.NewRequest("POST", "http://brig/images/create?fromImage=a&tag=1", strings.NewReader("null"))

@@ -250,7 +250,6 @@ func TestSwarmPluginsAndWhatIsToCome(t *testing.T) {
 	}
 	for _, c := range []struct{ method, path string }{
 		{"POST", "/build"}, {"GET", "/images/search?term=x"},
-		{"POST", "/images/create?fromSrc=http://x/y&repo=x"},
 	} {
 		if got := d.message(t, 501, c.method, c.path, nil); !strings.Contains(got, "brig") {
 			t.Errorf("%s %s: %q", c.method, c.path, got)

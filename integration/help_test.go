@@ -147,5 +147,6 @@ var dockerdDiffers = map[string]string{
 	"run init":        "Debian's docker.io only recommends tini, so docker-init may be missing",
 	"run privileged":  "dockerd fails where the daemon itself lacks a capability; brig starts the container reduced, with a warning",
 	"exec privileged": "as run privileged",
+	"commit signal":   "dockerd 20.10 does not take STOPSIGNAL as a change",
 	"zstd":            "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
 }

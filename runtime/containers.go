@@ -45,6 +45,7 @@ type ContainersConfig struct {
 	Networks   Networks
 	Records    Records
 	Images     ImageSource
+	Maker      ImageMaker // for Commit alone
 	Bus        Publisher
 	Root       string // brigd's root directory; containers/ and run/ beneath it are ours
 	Driver     string // name of the storage driver, for inspect

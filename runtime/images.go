@@ -25,12 +25,13 @@ const (
 // refRecord is the value of a reference's record.
 type refRecord struct{ Image brig.Digest }
 
-// ImagesConfig is what Images needs. All fields but Backoff must be set.
+// ImagesConfig is what Images needs. All fields but Backoff and Version must be set.
 type ImagesConfig struct {
 	Layers    Layers
 	RootFS    RootFS // for temporary clones, from which ACIs are written
 	Registry  Registry
-	Pusher    Pusher // for Push alone
+	Pusher    Pusher     // for Push alone
+	Downloads Downloader // for Import of URLs alone
 	Converter Converter
 	Archives  Archives
 	ACIs      ACIs // for ImportACI alone
@@ -40,6 +41,7 @@ type ImagesConfig struct {
 	Log       *slog.Logger
 	Spool     string        // directory for temporary files of load; made if missing
 	Host      brig.Platform // what an image must be made for if a request says only half of it
+	Version   string        // of brig, for the images that it makes; "" if it isn't to be told
 	Backoff   time.Duration // before the first retry of a broken download; it doubles each time. 0: one second
 }
 

@@ -1,63 +1,107 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"time"
 
+	"github.com/distribution/reference"
+
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/changes"
 	"github.com/brigd/brig/internal/errs"
 )
 
-// Import makes an image of one layer of a tar, compressed or not, as docker import, and reports the image's ID.
-func (i *Images) Import(ctx context.Context, r brig.ImportRequest, tar io.Reader, progress func(brig.Progress)) (err error) {
+// Import makes an image of one layer of a tar, compressed or not, as docker import, and reports the image's ID. With a Source the tar
+// is what that URL gives, and tar is nil.
+func (i *Images) Import(ctx context.Context, r brig.ImportRequest, tar io.Reader, progress func(brig.Progress)) error {
 	ctx, cancel := i.joinContext(ctx)
 	defer cancel()
 	rep := newReporter(progress)
 	defer rep.close()
+	var named reference.Named
 	var refs []string
 	if r.Repository != "" {
-		named, err := tagRef(r.Repository, r.Tag)
-		if err != nil {
+		var err error
+		if named, err = tagRef(r.Repository, r.Tag); err != nil {
 			return err
 		}
 		refs = []string{named.String()}
 	}
-	f, err := os.CreateTemp(i.Spool, "import-*")
-	if err != nil {
-		return errs.Wrap(err, "spool the import")
-	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	if _, err := io.Copy(f, ctxReader{ctx, tar}); err != nil {
-		return errs.Wrap(err, "spool the import")
-	}
-	open := func() (io.ReadCloser, error) { return os.Open(f.Name()) }
-	diff, err := i.plainDigest(ctx, open)
+	config, err := changes.Apply(brig.ImageConfig{}, r.Changes)
 	if err != nil {
 		return err
 	}
-	config, err := importConfig(i.Host, r, diff, time.Now().UTC())
-	if err != nil {
-		return err
+	if r.Source != "" {
+		body, err := i.fetchImport(ctx, r.Source, rep)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		tar = body
 	}
-	a := brig.ArchiveImage{Config: config, Refs: refs, Layers: []brig.ArchiveLayer{{Diff: diff, Open: open}}}
 	l := i.lease()
 	defer l.release(ctx)
-	quiet := newReporter(func(brig.Progress) {}) // the layer's bars are load's, not import's
-	defer quiet.close()
-	img, err := i.take(ctx, l, &a, refs, quiet)
+	img, err := i.importImage(ctx, l, r, &config, tar)
 	if err != nil {
 		return err
 	}
 	if _, err := i.commit(ctx, img, refs); err != nil {
 		return err
 	}
+	if named != nil {
+		i.event("tag", img, string(img.ID), reference.FamiliarString(named))
+	}
 	i.event("import", img, string(img.ID), string(img.ID))
 	rep.add(brig.Progress{Status: string(img.ID)})
 	return nil
+}
+
+// importImage brings the tar into the store, held by l, and makes the image's record.
+func (i *Images) importImage(ctx context.Context, l *lease, r brig.ImportRequest, config *brig.ImageConfig, tar io.Reader) (*brig.Image, error) {
+	blob, err := i.Blobs.Put(ctx, tar, "", -1)
+	if err != nil {
+		return nil, errs.Wrap(err, "receive the archive to import")
+	}
+	l.blob(blob.Digest)
+	diff, err := i.plainDigest(ctx, func() (io.ReadCloser, error) {
+		f, _, err := i.Blobs.Open(blob.Digest)
+		return f, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	layers, err := i.bringAll(ctx, l, []want{i.present(brig.Layer{Diff: diff, Chain: brig.ChainID("", diff), Blob: blob})})
+	if err != nil {
+		return nil, err
+	}
+	doc, err := importDoc(i.Host, r, config, diff, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	doc.DockerVersion = i.Version
+	return i.describeDoc(ctx, l, doc, layers, r.Repository)
+}
+
+// fetchImport opens what source, a URL, gives, and reports how it comes. The caller closes it.
+func (i *Images) fetchImport(ctx context.Context, source string, rep *reporter) (io.ReadCloser, error) {
+	body, size, err := i.Downloads.Download(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	rep.add(brig.Progress{Status: "Downloading from " + source})
+	if size <= 0 { // the server doesn't say how much will come
+		return body, nil
+	}
+	m := &meter{tell: func(status string, current, total int64) {
+		rep.add(brig.Progress{Status: status, Current: current, Total: total})
+	}, status: "Importing", size: size}
+	return struct {
+		io.Reader
+		io.Closer
+	}{meterReader{body, m}, body}, nil
 }
 
 // plainDigest is the digest of what open gives, uncompressed.
@@ -92,27 +136,16 @@ func (c closers) Close() error {
 	return all
 }
 
-// importConfig makes the config of an image that has one layer (OCI image specification, config.md).
-func importConfig(host brig.Platform, r brig.ImportRequest, diff brig.Digest, now time.Time) ([]byte, error) {
+// importDoc makes the config of an image that has one layer.
+func importDoc(host brig.Platform, r brig.ImportRequest, c *brig.ImageConfig, diff brig.Digest, now time.Time) (*imageDoc, error) {
 	p := host
 	if r.Platform != "" {
 		if p = brig.ParsePlatform(r.Platform); p.Architecture == "" {
 			p.Architecture = host.Architecture
 		}
 	}
-	comment := r.Message
-	if comment == "" {
-		comment = "Imported from -"
-	}
-	created := now.Format(time.RFC3339Nano)
-	doc := map[string]any{
-		"architecture": p.Architecture, "os": p.OS, "created": created, "comment": comment, "config": map[string]any{},
-		"rootfs":  map[string]any{"type": "layers", "diff_ids": []brig.Digest{diff}},
-		"history": []any{map[string]any{"created": created, "comment": comment}},
-	}
-	if p.Variant != "" {
-		doc["variant"] = p.Variant
-	}
-	b, err := json.Marshal(doc)
-	return b, errs.Wrap(err, "make the image's config")
+	comment := cmp.Or(r.Message, "Imported from "+cmp.Or(r.Source, "-"))
+	d := newImageDoc(p, c, now)
+	d.Comment = comment
+	return d, d.add(historyDoc{Comment: comment}, diff)
 }

@@ -126,6 +126,12 @@ type Pusher interface {
 	PutManifest(ctx context.Context, ref, mediaType string, manifest []byte, auth brig.Auth) error
 }
 
+// Downloader fetches plain files.
+type Downloader interface {
+	// Download opens what an http or https URL gives; the caller closes it. size is in bytes, -1 if the server doesn't say.
+	Download(ctx context.Context, url string) (body io.ReadCloser, size int64, err error)
+}
+
 // Converter makes the App Container side of images.
 type Converter interface {
 	// ImageConfig reads the exact bytes of a Docker or OCI image config.

@@ -35,9 +35,11 @@ var (
 	_ brt.Records    = (*records.Store)(nil)
 	_ brt.Registry   = (*registry.Registry)(nil)
 	_ brt.Pusher     = (*registry.Registry)(nil)
+	_ brt.Downloader = (*registry.Registry)(nil)
 	_ brt.Converter  = (*convert.Converter)(nil)
 	_ brt.Archives   = (*convert.Converter)(nil)
 	_ brt.ACIs       = (*convert.Converter)(nil)
+	_ brt.ImageMaker = (*brt.Images)(nil)
 
 	_ dockerapi.Containers = (*brt.Containers)(nil)
 	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
@@ -46,6 +48,7 @@ var (
 	_ dockerapi.Execs      = (*brt.Containers)(nil)
 	_ dockerapi.Files      = (*brt.Containers)(nil)
 	_ dockerapi.Volumes    = (*brt.Containers)(nil)
+	_ dockerapi.Commits    = (*brt.Containers)(nil)
 	_ dockerapi.Images     = (*brt.Images)(nil)
 	_ dockerapi.Transfers  = (*brt.Images)(nil)
 	_ dockerapi.ACIs       = (*brt.Images)(nil)
@@ -122,8 +125,8 @@ func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
-		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH},
+		Layers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
+		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version,
 	})
 	if err != nil {
 		return errs.Wrap(err, "load images")
@@ -137,7 +140,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	driver, _ := e.store.Driver()
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails,
-		Networks: e.networks, Records: e.records, Images: e.images, Bus: e.bus,
+		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log,
 	})
 	if err != nil {
@@ -167,7 +170,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Distributions: e.registry, ACIs: e.images, Networks: e.networks, System: newSystem(e, c),
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Networks: e.networks, System: newSystem(e, c),
 		},
 		Log: log, Version: version,
 	})

@@ -140,6 +140,28 @@ type ImportRequest struct {
 	Repository, Tag string
 	Platform        string // "": the host's
 	Message         string
+	Source          string   // that the history names; "": "-"
+	Changes         []string // Dockerfile instructions
+}
+
+// CommitRequest asks for an image of a container. Repository "": it has no name.
+type CommitRequest struct {
+	Container       string
+	Repository, Tag string
+	Author, Comment string
+	Pause           bool
+	Changes         []string     // Dockerfile instructions
+	Config          *ImageConfig // instead of the container's own, which fills in what it leaves open; nil: none
+}
+
+// NewImage says what an image that brig makes itself shall be. Repository "": it has no name.
+type NewImage struct {
+	Parent          Digest // image whose layers are beneath; "": none
+	Platform        Platform
+	Config          ImageConfig
+	Repository, Tag string
+	Author, Comment string
+	CreatedBy       string // of the history's new entry
 }
 
 // Pushed names a manifest that a push has stored in a registry.
