@@ -75,7 +75,7 @@ func lastLayer(t *testing.T, saved string) string {
 }
 
 func TestCommitChanges(t *testing.T) {
-	id := made(t, ok(t, "create", "-e", "A=1", "-w", "/w", image("entry")))
+	id := made(t, ok(t, "create", "-e", "A=1", image("entry")))
 	name := fresh("changed")
 	signal := "STOPSIGNAL SIGINT"
 	if reason, differs := dockerdDiffers["commit signal"]; differs && !bed.server.Owned {
@@ -89,7 +89,7 @@ func TestCommitChanges(t *testing.T) {
 		return inspect(t, ref, "{{with .Config}}{{json .Entrypoint}} {{json .Cmd}} {{json .ExposedPorts}} {{json .Labels}} {{.User}} {{json .Volumes}} {{.WorkingDir}} {{.StopSignal}} {{json .OnBuild}} {{json .Healthcheck}}{{end}}")
 	}
 	equal(t, "config", get(name), inspect(t, image("entry"), "{{json .Config.Entrypoint}}")+
-		` ["a b","c"] {"81/udp":{}} {"x":"y"} 5 {"/v":{}} /w/sub `+strings.TrimPrefix(signal, "STOPSIGNAL ")+` ["RUN z"] {"Test":["CMD-SHELL","true"],"Interval":9000000000}`)
+		` ["a b","c"] {"81/udp":{}} {"x":"y"} 5 {"/v":{}} /sub `+strings.TrimPrefix(signal, "STOPSIGNAL ")+` ["RUN z"] {"Test":["CMD-SHELL","true"],"Interval":9000000000}`)
 	match(t, "env", inspect(t, name, "{{json .Config.Env}}"), `"A=1".*"B=1","C=d e"`)
 	// Nothing was ever written, so there is no layer more.
 	equal(t, "no empty layer", inspect(t, name, "{{len .RootFS.Layers}}"), inspect(t, image("entry"), "{{len .RootFS.Layers}}"))
