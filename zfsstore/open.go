@@ -44,6 +44,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
+	for _, d := range []string{"w", "v"} { // where layers, containers and volumes are made
+		spread(filepath.Join(c.Root, d))
+	}
 	d, err := choose(ctx, c)
 	if err != nil {
 		return nil, errs.Wrap(err, "open store %s", c.Root)
