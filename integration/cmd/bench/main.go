@@ -1,6 +1,9 @@
-// Bench times brigd against Debian's dockerd, the same docker command against each in turn, on one machine in one run. Both servers
-// and a registry live in network and mount namespaces made for the run. It prints medians and their ratio; these depend on the machine,
-// the ratio much less so. BRIG_BENCH_RUNS sets how often each is timed (15).
+// Bench times brigd against Debian's dockerd and podman, the same docker command against each in turn, on one machine in one run.
+// The servers and a registry live in network and mount namespaces made for the run. It prints medians and the ratio to the faster
+// of the others; times depend on the machine, the ratio much less so.
+//
+// BRIG_BENCH_RUNS sets how often a short task is timed (15): pulls of small images half as often, what takes ten seconds a fifth.
+// BRIG_BENCH_ONLY is a regular expression: only tasks whose name matches run. Run it from the checkout's top, with the programs in bin/.
 package main
 
 import (
@@ -10,181 +13,155 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strconv"
 	"syscall"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/brigd/brig/integration/internal/images"
 	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 func main() {
-	if !testbed.Inside() {
-		code, err := testbed.Reenter()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-		}
-		os.Exit(code)
+	code, err := start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		code = 1
 	}
+	os.Exit(code)
+}
+
+// start makes the images, which takes the network, and then the namespaces, which have none.
+func start() (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+	o, err := options()
+	if err != nil {
+		return 1, err
+	}
+	if testbed.Inside() {
+		return 0, run(ctx, o)
+	}
+	for _, make := range makers() {
+		if _, err := make(ctx); err != nil {
+			return 1, err
+		}
+	}
+	return testbed.Reenter()
+}
+
+// opts are what the environment chooses.
+type opts struct {
+	runs int
+	only *regexp.Regexp
+}
+
+func options() (o opts, err error) {
+	o = opts{runs: 15}
+	if s := os.Getenv("BRIG_BENCH_RUNS"); s != "" {
+		if o.runs, err = strconv.Atoi(s); err != nil || o.runs < 1 {
+			return o, fmt.Errorf("BRIG_BENCH_RUNS=%s: how many runs?", s)
+		}
+	}
+	if o.only, err = regexp.Compile(os.Getenv("BRIG_BENCH_ONLY")); err != nil {
+		return o, fmt.Errorf("BRIG_BENCH_ONLY: %w", err)
+	}
+	return o, nil
+}
+
+// makers make the images by the name that the registry gives them; all but busybox are kept in .cache.
+func makers() map[string]func(ctx context.Context) (v1.Image, error) {
+	const cache = ".cache"
+	return map[string]func(ctx context.Context) (v1.Image, error){
+		"busybox": func(context.Context) (v1.Image, error) {
+			set, err := images.Build()
+			if err != nil {
+				return nil, err
+			}
+			return set["busybox:latest"].(v1.Image), nil
+		},
+		"debian": func(ctx context.Context) (v1.Image, error) { return images.Debian(ctx, cache, os.Stderr) },
+		"many":   func(ctx context.Context) (v1.Image, error) { return images.Many(ctx, cache, os.Stderr) },
+		"large":  func(ctx context.Context) (v1.Image, error) { return images.Large(ctx, cache, os.Stderr) },
 	}
 }
 
-// A task is one docker command and what has to be done before and after it, untimed.
-type task struct {
-	name          string
-	before, after []string
-	args          []string
-}
-
-func tasks(busybox, debian string) []task {
-	const name = "brig-bench"
-	create := []string{"create", "--name", name, busybox, "sleep", "600"}
-	runs := []string{"run", "-d", "--name", name, busybox, "sleep", "600"}
-	remove := []string{"rm", "-f", name}
-	return []task{
-		{name: "run --rm IMAGE true", args: []string{"run", "--rm", busybox, "true"}},
-		{name: "run --rm --network none IMAGE true", args: []string{"run", "--rm", "--network", "none", busybox, "true"}},
-		{name: "create", args: create, after: remove},
-		{name: "start", before: create, args: []string{"start", name}, after: remove},
-		{name: "exec true", before: runs, args: []string{"exec", name, "true"}, after: remove},
-		{name: "rm -f of a running one", before: runs, args: remove},
-		{name: "pull debian, cold", args: []string{"pull", "-q", debian}, after: []string{"rmi", debian}},
-	}
-}
-
-func run(ctx context.Context) (err error) {
+// run starts everything and stops it at the end.
+func run(ctx context.Context, o opts) (err error) {
 	if err := testbed.LoopbackUp(); err != nil {
 		return err
-	}
-	runs := 15
-	if s := os.Getenv("BRIG_BENCH_RUNS"); s != "" {
-		if runs, err = strconv.Atoi(s); err != nil || runs < 1 {
-			return fmt.Errorf("BRIG_BENCH_RUNS=%s: how many runs?", s)
-		}
 	}
 	dir, err := os.MkdirTemp("", "brig-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	starting, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	starting, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	reg, err := testbed.StartRegistry(starting, dir, "", "")
 	if err != nil {
 		return err
 	}
 	defer reg.Close()
-	if err := push(starting, reg.Addr); err != nil {
+	set := images.Set{}
+	for name, make := range makers() {
+		if set[name+":latest"], err = make(starting); err != nil {
+			return err
+		}
+	}
+	if err := set.Push(starting, reg.Addr, nil); err != nil {
 		return err
+	}
+	servers, stop, err := startServers(starting, dir, reg.Addr)
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
+		return err
+	}
+	return compare(ctx, o, servers, tasks(reg.Addr, filepath.Join(dir, "archives")))
+}
+
+// startServers starts brigd, dockerd and podman in this order; stop must be called in any case.
+func startServers(ctx context.Context, dir, registry string) (servers []*server, stop func() error, err error) {
+	var stops []func() error
+	stop = func() error {
+		var errs []error
+		for i := len(stops) - 1; i >= 0; i-- {
+			errs = append(errs, stops[i]())
+		}
+		return errors.Join(errs...)
 	}
 	bin, err := filepath.Abs("bin")
 	if err != nil {
-		return err
+		return nil, stop, err
 	}
-	brigDir, dockerDir := filepath.Join(dir, "b"), filepath.Join(dir, "d")
-	if err := errors.Join(os.Mkdir(brigDir, 0o700), os.Mkdir(dockerDir, 0o700)); err != nil {
-		return err
+	home := func(name string) string { return filepath.Join(dir, name) }
+	for _, d := range []string{"b", "d", "p", "archives"} {
+		if err := os.Mkdir(home(d), 0o700); err != nil {
+			return nil, stop, err
+		}
 	}
-	b := testbed.NewServer(bin, brigDir, "--log-level", "info")
-	if err := b.Start(starting); err != nil {
-		return err
+	add := func(name, host string, pids ...int) {
+		servers = append(servers, &server{name: name, cli: testbed.CLI{Host: host, Config: home("config")}, pids: pids})
 	}
-	defer func() { err = errors.Join(err, b.Stop()) }()
-	d, err := testbed.StartDockerd(starting, dockerDir)
+	b := testbed.NewServer(bin, home("b"), "--log-level", "info")
+	if err := b.Start(ctx); err != nil {
+		return nil, stop, err
+	}
+	stops = append(stops, b.Stop)
+	add("brigd", b.Host, b.Pid())
+	d, err := testbed.StartDockerd(ctx, home("d"))
 	if err != nil {
-		return err
+		return nil, stop, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	config := filepath.Join(dir, "config")
-	return compare(ctx, runs, reg.Addr, testbed.CLI{Host: b.Host, Config: config}, testbed.CLI{Host: d.Host, Config: config})
-}
-
-func push(ctx context.Context, addr string) error {
-	set, err := images.Build()
+	stops = append(stops, d.Close)
+	add("dockerd", d.Host, d.Pids()...)
+	p, err := testbed.StartPodman(ctx, home("p"), registry)
 	if err != nil {
-		return err
+		return nil, stop, err
 	}
-	set = images.Set{"busybox:latest": set["busybox:latest"]}
-	if set["debian:latest"], err = images.Debian(ctx, ".cache", os.Stderr); err != nil {
-		return err
-	}
-	return set.Push(ctx, addr, nil)
-}
-
-// compare times every task on both servers in turn: brigd, dockerd, brigd, … after one round that isn't counted.
-func compare(ctx context.Context, runs int, registry string, brigd, dockerd testbed.CLI) error {
-	busybox, debian := registry+"/busybox:latest", registry+"/debian:latest"
-	for _, cli := range []testbed.CLI{brigd, dockerd} {
-		if r := cli.Run(ctx, nil, "pull", "-q", busybox); r.Code != 0 {
-			return errors.New(r.String())
-		}
-	}
-	floor, err := median(runs, func() (time.Duration, error) { return timed(ctx, brigd, task{args: []string{"--version"}}) })
-	if err != nil {
-		return err
-	}
-	fmt.Printf("medians of %d runs, docker --version alone %v\n\n", runs, floor.Round(100*time.Microsecond))
-	fmt.Printf("| docker … | brigd | dockerd | ratio | ratio without the command's own time |\n|---|---|---|---|---|\n")
-	for _, t := range tasks(busybox, debian) {
-		var mine, theirs []time.Duration
-		for i := range runs + 1 {
-			a, err := timed(ctx, brigd, t)
-			if err != nil {
-				return fmt.Errorf("brigd: %w", err)
-			}
-			b, err := timed(ctx, dockerd, t)
-			if err != nil {
-				return fmt.Errorf("dockerd: %w", err)
-			}
-			if i > 0 {
-				mine, theirs = append(mine, a), append(theirs, b)
-			}
-		}
-		slices.Sort(mine)
-		slices.Sort(theirs)
-		a, b := mine[runs/2], theirs[runs/2]
-		fmt.Printf("| %s | %v | %v | %.2f | %.2f |\n", t.name, a.Round(100*time.Microsecond), b.Round(100*time.Microsecond),
-			float64(a)/float64(b), float64(a-floor)/float64(b-floor))
-	}
-	return nil
-}
-
-// timed runs a task once and returns how long its command took.
-func timed(ctx context.Context, cli testbed.CLI, t task) (time.Duration, error) {
-	if t.before != nil {
-		if r := cli.Run(ctx, nil, t.before...); r.Code != 0 {
-			return 0, errors.New(r.String())
-		}
-	}
-	begin := time.Now()
-	r := cli.Run(ctx, nil, t.args...)
-	took := time.Since(begin)
-	if r.Code != 0 {
-		return 0, errors.New(r.String())
-	}
-	if t.after != nil {
-		if r := cli.Run(ctx, nil, t.after...); r.Code != 0 {
-			return 0, errors.New(r.String())
-		}
-	}
-	return took, nil
-}
-
-func median(n int, once func() (time.Duration, error)) (time.Duration, error) {
-	var all []time.Duration
-	for range n {
-		d, err := once()
-		if err != nil {
-			return 0, err
-		}
-		all = append(all, d)
-	}
-	slices.Sort(all)
-	return all[n/2], nil
+	stops = append(stops, p.Close)
+	add("podman", p.Host, p.Pid())
+	return servers, stop, nil
 }

@@ -74,6 +74,14 @@ func (d *Dockerd) start(dir, program string, args ...string) error {
 	return nil
 }
 
+// Pids are containerd's and dockerd's.
+func (d *Dockerd) Pids() (pids []int) {
+	for _, cmd := range d.procs {
+		pids = append(pids, cmd.Process.Pid)
+	}
+	return pids
+}
+
 // Close ends both programs, by their own pids and the last one first, and waits for them.
 func (d *Dockerd) Close() error {
 	var errs []error
