@@ -33,7 +33,7 @@ type ImageSource interface {
 	With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error
 }
 
-// ContainersConfig is what NewContainers needs; every field but Driver and Cgroup must be set.
+// ContainersConfig is what NewContainers needs; every field but Driver, Cgroup and Freed must be set.
 type ContainersConfig struct {
 	RootFS     RootFS
 	VolumeData VolumeData
@@ -52,6 +52,7 @@ type ContainersConfig struct {
 	Instance   string // names this brigd among others on the host
 	Cgroup     string // parent of all jails, absolute in each hierarchy; "": /brig-<Instance>
 	Log        *slog.Logger
+	Freed      func() // called when a container or a volume has been removed: what it stood on may be unused now. It must not wait
 }
 
 // Containers makes, runs and removes containers, with their volumes and execs. All of them are held in memory: showing them
@@ -124,6 +125,9 @@ type containerRecord struct {
 // NewContainers loads the records. It changes nothing: Recover does.
 func NewContainers(ctx context.Context, cfg ContainersConfig) (*Containers, error) {
 	cfg.Cgroup = cmp.Or(cfg.Cgroup, "/brig-"+cfg.Instance)
+	if cfg.Freed == nil {
+		cfg.Freed = func() {}
+	}
 	base, end := context.WithCancel(context.Background())
 	c := &Containers{
 		cfg: cfg, log: cfg.Log, base: base, end: end, volumes: newLock(),

@@ -382,6 +382,7 @@ func (c *Containers) forget(ct *container) {
 	}
 	ct.gone = true
 	c.mu.Unlock()
+	c.cfg.Freed()
 	c.event(d, "destroy")
 	c.endPending(ct)
 	c.wake(ct, brig.Exit{Code: d.ExitCode, Time: d.FinishedAt, OOMKilled: d.OOMKilled}, brig.WaitNotRunning, brig.WaitNextExit, brig.WaitRemoved)

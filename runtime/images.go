@@ -25,10 +25,11 @@ const (
 // refRecord is the value of a reference's record.
 type refRecord struct{ Image brig.Digest }
 
-// ImagesConfig is what Images needs. All fields but Backoff and Version must be set.
+// ImagesConfig is what Images needs. All fields but Backoff, Leftovers and Version must be set.
 type ImagesConfig struct {
 	Layers    Layers
-	RootFS    RootFS // for temporary clones, from which ACIs are written
+	Leftovers Leftovers // nil: what a former brigd left under a container stays until the next Sweep
+	RootFS    RootFS    // for temporary clones, from which ACIs are written
 	Registry  Registry
 	Pusher    Pusher     // for Push alone
 	Downloads Downloader // for Import of URLs alone
@@ -65,6 +66,7 @@ type Images struct {
 	chains *keeper
 	blobs  *keeper
 	aci    *aciWorker
+	reaper *reaper
 
 	ctx     context.Context // of background work; ended by Close
 	cancel  context.CancelFunc
@@ -108,6 +110,8 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads)}
 	i.chains = newKeeper(i.dropChain)
 	i.blobs = newKeeper(func(_ context.Context, d brig.Digest) error { return c.Blobs.Remove(d) })
+	i.reaper = newReaper()
+	i.chains.failed, i.blobs.failed = i.Stir, i.Stir
 	i.aci = newACIWorker(i)
 	i.Spool = filepath.Join(c.Spool, "load")
 	if err := os.RemoveAll(i.Spool); err != nil {
@@ -162,14 +166,19 @@ func (i *Images) load(ctx context.Context) error {
 	return nil
 }
 
-// Start begins the background work: computing the ACI IDs that are still missing. It makes temporary clones, which a Sweep would take away,
-// so call it after that. Without it the work begins with the first image that is pulled or loaded.
-func (i *Images) Start() { i.aci.start(i.ctx) }
+// Start begins the background work: computing the ACI IDs that are still missing, and dropping late what could not be dropped at once. The
+// former makes temporary clones, which a Sweep would take away, so call it after that. Without Start the ACI IDs begin with the first image
+// that is pulled or loaded, and nothing is dropped late.
+func (i *Images) Start() {
+	i.aci.start(i.ctx)
+	i.reaper.start(func() { i.reapLate(i.ctx) })
+}
 
 // Close ends background work and running pulls, and waits for them. The error is always nil.
 func (i *Images) Close() error {
 	i.cancel()
 	i.aci.close()
+	i.reaper.done.Wait()
 	i.flying.Wait()
 	return nil
 }

@@ -13,7 +13,8 @@ import (
 // A keeper counts who needs each of some things that are named by digest (chains, or blobs), and drops one when the last lets go. So
 // a failed pull, a removed image and a finished export clean up the same way, and whatever is shared stays.
 type keeper struct {
-	drop func(context.Context, brig.Digest) error
+	drop   func(context.Context, brig.Digest) error
+	failed func() // called after a drop that failed, if set; it must not wait
 
 	mu       sync.Mutex
 	n        map[brig.Digest]int
@@ -29,12 +30,7 @@ func newKeeper(drop func(context.Context, brig.Digest) error) *keeper {
 func (k *keeper) hold(d brig.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for k.dropping[d] != nil {
-		c := k.dropping[d]
-		k.mu.Unlock()
-		<-c
-		k.mu.Lock()
-	}
+	k.settle(d)
 	k.n[d]++
 }
 
@@ -63,8 +59,31 @@ func (k *keeper) dropLocked(ctx context.Context, d brig.Digest) (bool, error) {
 	k.stuck = slices.DeleteFunc(k.stuck, func(x brig.Digest) bool { return x == d })
 	if err != nil {
 		k.stuck = append(k.stuck, d)
+		if k.failed != nil {
+			k.failed()
+		}
 	}
 	return err == nil, err
+}
+
+// settle waits for a drop of d that is under way. mu is held before and after.
+func (k *keeper) settle(d brig.Digest) {
+	for k.dropping[d] != nil {
+		c := k.dropping[d]
+		k.mu.Unlock()
+		<-c
+		k.mu.Lock()
+	}
+}
+
+// dropUnheld drops d unless somebody holds it. It may be something that never was held, or is dropped already.
+func (k *keeper) dropUnheld(ctx context.Context, d brig.Digest) (dropped bool, err error) {
+	k.mu.Lock()
+	if k.settle(d); k.n[d] > 0 {
+		k.mu.Unlock()
+		return false, nil
+	}
+	return k.dropLocked(ctx, d)
 }
 
 // retry drops again what could not be dropped before and is still not needed.
@@ -74,12 +93,12 @@ func (k *keeper) retry(ctx context.Context) (err error) {
 	k.mu.Unlock()
 	for _, d := range todo {
 		k.mu.Lock()
-		if k.n[d] > 0 || k.dropping[d] != nil || !slices.Contains(k.stuck, d) {
-			k.mu.Unlock()
-			continue
+		still := slices.Contains(k.stuck, d)
+		k.mu.Unlock()
+		if still {
+			_, derr := k.dropUnheld(ctx, d)
+			err = errors.Join(err, derr)
 		}
-		_, derr := k.dropLocked(ctx, d)
-		err = errors.Join(err, derr)
 	}
 	return err
 }

@@ -212,15 +212,6 @@ func (i *Images) finish(ctx context.Context, e *imageEntry, r *removal) (out []b
 	for _, c := range chains {
 		out = append(out, brig.ImageDeleted{Deleted: string(c)})
 	}
-	i.Reap(ctx)
+	i.Stir()
 	return out
-}
-
-// Reap drops again what could not be dropped before, since a container stood on it or the store failed.
-func (i *Images) Reap(ctx context.Context) {
-	for _, k := range []*keeper{i.chains, i.blobs} {
-		if err := k.retry(ctx); err != nil {
-			i.log.Debug("what nobody needs can't be dropped yet", "error", err)
-		}
-	}
 }

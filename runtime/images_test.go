@@ -145,7 +145,9 @@ func TestFailedDrop(t *testing.T) {
 			d.mustPull(t, "a:1")
 			d.aciIDs(t)
 			chains := d.layerChains("base", "middle", "top")
+			d.layers.mu.Lock()
 			d.layers.stuck[chains[1]] = true
+			d.layers.mu.Unlock()
 			got, err := d.ImageRemove(t.Context(), "a:1", false, false)
 			if err != nil || !strings.HasSuffix(answer(got), "-"+string(chains[2])) {
 				t.Errorf("answer %s, %v", answer(got), err)
@@ -156,7 +158,9 @@ func TestFailedDrop(t *testing.T) {
 			if b, _ := d.Blobs.List(); len(b) != 0 {
 				t.Errorf("blobs stay: %v", b)
 			}
+			d.layers.mu.Lock()
 			clear(d.layers.stuck)
+			d.layers.mu.Unlock()
 			switch again {
 			case "reap":
 				d.Reap(t.Context())

@@ -42,6 +42,14 @@ type Layers interface {
 	Driver() (name string, status [][2]string)
 }
 
+// Leftovers finds what nobody needs and what could not be deleted at once.
+type Leftovers interface {
+	// Unused lists the chains that neither live, nor a root file system, nor a chain that is needed stands on; each before its parent. It asks memory alone.
+	Unused(live []brig.Digest) []brig.StoredChain
+	// Reap tries again to delete what could not be deleted when it was removed; left counts what still can't.
+	Reap(ctx context.Context) (left int, err error)
+}
+
 // VolumeData keeps the contents of volumes. RemoveVolume is idempotent.
 type VolumeData interface {
 	// MakeVolume makes an empty volume; size is its quota in bytes, 0 for none (NotImplemented where it can't be held).

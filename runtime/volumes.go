@@ -242,6 +242,7 @@ func (c *Containers) dropVolumes(ctx context.Context, vs []*brig.Volume) error {
 		c.mu.Lock()
 		delete(c.vols, v.Name)
 		c.mu.Unlock()
+		c.cfg.Freed()
 		c.volumeEvent(v.Name, "destroy")
 	}
 	return errors.Join(all...)

@@ -115,9 +115,25 @@ func (d *dirs) discard(kind string, rid brig.RID) error {
 		return err
 	}
 	if err := os.RemoveAll(tomb); err != nil {
-		d.log.Warn("what was removed could not be deleted wholly; the next sweep will try again", "dir", tomb, "err", err)
+		d.log.Warn("what was removed could not be deleted wholly; it will be tried again", "dir", tomb, "err", err)
 	}
 	return nil
+}
+
+// reap deletes what is left in w/ of what was removed. Work under way is active; a second deletion beside one that runs does no harm.
+func (d *dirs) reap(ctx context.Context, active func(brig.RID) bool) (left int, err error) {
+	ids, err := d.rids("w")
+	for _, id := range ids {
+		if active(id) || ctx.Err() != nil {
+			continue
+		}
+		dir := d.path("w", string(id))
+		if e := errors.Join(unmountDir(ctx, d.log, filepath.Join(dir, lowMount)), unmountDir(ctx, d.log, dir), os.RemoveAll(dir)); e != nil {
+			d.log.Debug("what was removed can't be deleted yet", "dir", dir, "err", e)
+			left++
+		}
+	}
+	return left, err
 }
 
 // parentLink is c/<rid>/parent: a symlink whose target is the chain that the container stands on, or noParent. Journalling file

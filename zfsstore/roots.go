@@ -145,6 +145,23 @@ func (s *Store) Sweep(ctx context.Context, live brig.Live) error {
 	return errs.Wrap(errors.Join(all...), "sweep the store")
 }
 
+// Unused lists the chains that neither live, nor a container, nor a chain that is needed stands on, each before its parent.
+func (s *Store) Unused(live []brig.Digest) []brig.StoredChain {
+	dead := s.deadChains(live)
+	out := make([]brig.StoredChain, 0, len(dead))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range dead {
+		if l, ok := s.chains[c]; ok {
+			out = append(out, brig.StoredChain{Chain: c, Size: l.Size})
+		}
+	}
+	return out
+}
+
+// Reap tries again to delete what could not be deleted when it was removed, and counts what still can't.
+func (s *Store) Reap(ctx context.Context) (left int, err error) { return s.d.reap(ctx, s.isActive) }
+
 func (s *Store) isActive(id brig.RID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

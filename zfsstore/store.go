@@ -86,10 +86,17 @@ type houseDriver interface {
 	sweep(ctx context.Context, keep keep) error
 }
 
+// lateDriver deals with what could not be deleted when it was removed.
+type lateDriver interface {
+	// reap tries again, and counts what is left. It spares what is active.
+	reap(ctx context.Context, active func(brig.RID) bool) (left int, err error)
+}
+
 type driver interface {
 	layerDriver
 	rootDriver
 	houseDriver
+	lateDriver
 	close() error
 }
 
@@ -191,6 +198,10 @@ func (s *Store) lockRoot(ctx context.Context, id brig.RID) (unlock func(), err e
 func (s *Store) begin(rid brig.RID) (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.beginLocked(rid)
+}
+
+func (s *Store) beginLocked(rid brig.RID) (done func()) {
 	s.active[rid]++
 	return func() {
 		s.mu.Lock()
@@ -354,8 +365,9 @@ func (s *Store) Drop(ctx context.Context, chain brig.Digest) error {
 		return err
 	}
 	delete(s.chains, chain)
+	done := s.beginLocked(l.RID)
 	s.mu.Unlock()
-	defer s.begin(l.RID)()
+	defer done()
 	if err := s.d.drop(ctx, l); err != nil {
 		s.mu.Lock()
 		s.chains[chain] = l

@@ -144,7 +144,7 @@ func (d *zfsDriver) abort(ctx context.Context, w *work) error {
 
 // drop destroys the layer's snapshot, deferred if somebody else cloned it, and the dataset if no layer is left in it.
 func (d *zfsDriver) drop(ctx context.Context, l layer) error {
-	d.reap(ctx)
+	d.retry(ctx)
 	err := zfsRetry(ctx, "destroy", d.snapshot(l))
 	if errors.Is(err, errCloned) {
 		err = zfs(ctx, "destroy", "-d", d.snapshot(l))
@@ -193,7 +193,7 @@ func (d *zfsDriver) destroy(ctx context.Context, name string) error {
 // retire destroys a dataset, now or later: what a process or another mount namespace holds open, or what somebody cloned, is tried again
 // whenever something else is destroyed, and by the next sweep, which finds it because no record names it.
 func (d *zfsDriver) retire(ctx context.Context, name string) error {
-	d.reap(ctx)
+	d.retry(ctx)
 	err := d.destroy(ctx, name)
 	if !errors.Is(err, errBusy) && !errors.Is(err, errCloned) {
 		return err
@@ -205,8 +205,23 @@ func (d *zfsDriver) retire(ctx context.Context, name string) error {
 	return nil
 }
 
-// reap tries once to destroy what had to wait. Containers stand before the images that they were cloned from.
-func (d *zfsDriver) reap(ctx context.Context) {
+// reap tries what had to wait, until no attempt helps another one.
+func (d *zfsDriver) reap(ctx context.Context, active func(brig.RID) bool) (left int, err error) {
+	for before := -1; ; before = left {
+		d.retry(ctx)
+		d.mu.Lock()
+		left = len(d.late)
+		d.mu.Unlock()
+		if left == 0 || left == before || ctx.Err() != nil {
+			break
+		}
+	}
+	more, err := d.dirs.reap(ctx, active)
+	return left + more, err
+}
+
+// retry tries once to destroy what had to wait. Containers stand before the images that they were cloned from.
+func (d *zfsDriver) retry(ctx context.Context) {
 	d.mu.Lock()
 	names := slices.Sorted(maps.Keys(d.late))
 	d.mu.Unlock()

@@ -26,6 +26,7 @@ var (
 	_ brt.RootFS     = (*zfsstore.Store)(nil)
 	_ brt.Layers     = (*zfsstore.Store)(nil)
 	_ brt.VolumeData = (*zfsstore.Store)(nil)
+	_ brt.Leftovers  = (*zfsstore.Store)(nil)
 	_ brt.Jails      = (*jailer.Jailer)(nil)
 	_ brt.Processes  = (*jailer.Jailer)(nil)
 	_ brt.Terminals  = (*jailer.Jailer)(nil)
@@ -125,7 +126,7 @@ func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
+		Layers: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
 		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version,
 	})
 	if err != nil {
@@ -141,7 +142,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails,
 		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Bus: e.bus,
-		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log,
+		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir,
 	})
 	if err != nil {
 		return errs.Wrap(err, "load containers")
