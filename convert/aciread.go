@@ -18,6 +18,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/jsondoc"
 )
 
 // Bounds on what an ACI may hold.
@@ -91,6 +92,9 @@ func labelMap(labels types.Labels) map[string]string {
 // parseACIManifest reads and checks an image manifest by the specification's schema.
 func parseACIManifest(manifest []byte) (*schema.ImageManifest, error) {
 	var im schema.ImageManifest
+	if err := jsondoc.Check(manifest); err != nil {
+		return nil, errs.Wrap(err, "invalid ACI: its manifest is not valid")
+	}
 	if err := json.Unmarshal(manifest, &im); err != nil {
 		return nil, errs.New(errs.Invalid, "invalid ACI: its manifest is not valid: %w", err)
 	}

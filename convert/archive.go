@@ -3,7 +3,6 @@ package convert
 import (
 	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/jsondoc"
 )
 
 // Bounds on what an archive may hold; sizes in bytes.
@@ -165,10 +165,7 @@ func (a *archive) decode(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return errs.New(errs.Invalid, "invalid archive: %s: %w", name, err)
-	}
-	return nil
+	return errs.Wrap(jsondoc.Unmarshal(b, v), "invalid archive: %s", name)
 }
 
 // blobDigest is the digest that a path of an OCI layout promises; "" for other paths.

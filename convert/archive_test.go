@@ -282,27 +282,3 @@ func TestSkopeo(t *testing.T) {
 		})
 	}
 }
-
-func FuzzArchive(f *testing.F) {
-	img := image(f, []string{"a:1"}, same, tarOf(f, file{name: "x", body: "y"}))
-	var b bytes.Buffer
-	if err := New().WriteArchive(f.Context(), &b, []brig.ArchiveImage{img}); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b.Bytes())
-	f.Add(tarOf(f, file{name: "manifest.json", body: `[{"Config":"c","Layers":["l"]}]`}, file{name: "c", typ: tar.TypeSymlink, link: "../c"}))
-	f.Add(tarOf(f, file{name: "index.json", body: `{"manifests":[{"mediaType":"` + typeOCIIndex + `","digest":"` + string(diffA) + `"}]}`}))
-	c := &Converter{}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		images, done, err := c.ReadArchive(t.Context(), bytes.NewReader(b), t.TempDir())
-		if err != nil {
-			return
-		}
-		defer done()
-		for _, img := range images {
-			for _, l := range img.Layers {
-				read(t, l)
-			}
-		}
-	})
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/jsondoc"
 )
 
 // rawImage is an image config as Docker and the OCI image spec (config.md) write it.
@@ -80,6 +81,9 @@ func (w *words) UnmarshalJSON(b []byte) error {
 // parseImage reads a config and checks what everything else rests on: the kind of root file system and the diffIDs.
 func parseImage(config []byte) (*rawImage, []brig.Digest, error) {
 	var raw rawImage
+	if err := jsondoc.Check(config); err != nil {
+		return nil, nil, errs.Wrap(err, "invalid image config")
+	}
 	if err := json.Unmarshal(config, &raw); err != nil {
 		return nil, nil, errs.New(errs.Invalid, "invalid image config: %w", err)
 	}

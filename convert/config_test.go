@@ -142,44 +142,6 @@ func valid(t *testing.T, b []byte) {
 	}
 }
 
-func FuzzImageConfig(f *testing.F) {
-	f.Add([]byte(`{"config":{"Cmd":"x","ExposedPorts":{"1-65535":{}},"Volumes":{"":{}},"Env":["=",""]},`+rootfs+`}`), "busybox:1")
-	f.Add([]byte(`{"os":"freebsd","architecture":"arm64","config":null,`+rootfs+`}`), "[::1]:5/x@"+string(diffA))
-	f.Add([]byte(`{"author":"a","created":"2020-01-01T00:00:00Z","config":{"User":":::","WorkingDir":"../.."},`+rootfs+`}`), "")
-	f.Fuzz(func(t *testing.T, config []byte, ref string) {
-		c := New()
-		if _, err := c.ImageConfig(config); err != nil {
-			return
-		}
-		name, b, err := c.ACIManifest(config, ref, diffA)
-		if err != nil {
-			if _, rerr := parseSource(ref); rerr == nil {
-				t.Errorf("a valid config gave no manifest: %v", err)
-			}
-			return
-		}
-		if name == "" {
-			t.Error("no name")
-		}
-		valid(t, b)
-	})
-}
-
-func FuzzReference(f *testing.F) {
-	for _, s := range []string{"a", "a/b:c", "localhost/x", "docker.io/x@" + string(diffA), "x-", "UP:5000/x"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		src, err := parseSource(s)
-		if err != nil || s == "" {
-			return
-		}
-		if name, err := aciName(src, diffA); err != nil || name == "" {
-			t.Errorf("%q: %q, %v", s, name, err)
-		}
-	})
-}
-
 // TestManyRanges has ranges that add up to billions of ports.
 func TestManyRanges(t *testing.T) {
 	keys := map[string]struct{}{}

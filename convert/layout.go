@@ -2,7 +2,6 @@ package convert
 
 import (
 	"cmp"
-	"encoding/json"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/jsondoc"
 )
 
 // Media types of OCI layouts and of what Docker puts into them.
@@ -263,8 +263,8 @@ func (a *archive) manifest(d descriptor) (*found, string, error) {
 		return nil, "", err
 	}
 	f := &found{bytes: b}
-	if err := json.Unmarshal(b, &f.manifest); err != nil {
-		return nil, "", errs.New(errs.Invalid, "invalid archive: manifest %s: %w", c.Digest, err)
+	if err := jsondoc.Unmarshal(b, &f.manifest); err != nil {
+		return nil, "", errs.Wrap(err, "invalid archive: manifest %s", c.Digest)
 	}
 	return f, d.Digest, nil
 }

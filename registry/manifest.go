@@ -10,6 +10,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/jsondoc"
 )
 
 // Media types of manifests.
@@ -67,8 +68,8 @@ type manifest struct {
 // A document that could be read in two ways is refused, else two clients could be shown two images by one digest (CVE-2021-41190).
 func parseDocument(b []byte, contentType string) (*document, error) {
 	d := &document{bytes: b}
-	if err := json.Unmarshal(b, &d.parsed); err != nil {
-		return nil, errs.New(errs.Invalid, "the manifest is not valid JSON: %w", err)
+	if err := jsondoc.Unmarshal(b, &d.parsed); err != nil {
+		return nil, errs.Wrap(err, "the manifest is not valid JSON")
 	}
 	p := &d.parsed
 	if ct, _, err := mime.ParseMediaType(contentType); err == nil {
