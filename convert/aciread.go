@@ -98,6 +98,10 @@ func parseACIManifest(manifest []byte) (*schema.ImageManifest, error) {
 	if err := json.Unmarshal(manifest, &im); err != nil {
 		return nil, errs.New(errs.Invalid, "invalid ACI: its manifest is not valid: %w", err)
 	}
+	// The schema checks a field where it is read, and so not one that is missing; what it writes it checks whole.
+	if _, err := json.Marshal(&im); err != nil {
+		return nil, errs.New(errs.Invalid, "invalid ACI: its manifest is not valid: %w", err)
+	}
 	known := schema.AppContainerVersion
 	if im.ACVersion.Major != known.Major || im.ACVersion.Minor > known.Minor {
 		return nil, errs.New(errs.Invalid, "invalid ACI: acVersion %s is not known; the newest that is, is %s", im.ACVersion, known)

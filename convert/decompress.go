@@ -32,22 +32,23 @@ func (c *Converter) Decompress(ctx context.Context, r io.Reader, mediaType strin
 	if strings.HasSuffix(mediaType, "+encrypted") {
 		return nil, errs.New(errs.NotImplemented, "layers of type %s can't be read: they are encrypted", mediaType)
 	}
-	b := bufio.NewReaderSize(r, igzipFrom)
+	src := &remember{r: r}
+	b := bufio.NewReaderSize(src, igzipFrom)
 	head, err := b.Peek(6)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}): // RFC 1952, section 2.3.1
-		return c.gunzip(ctx, b)
+		return c.gunzip(ctx, src, b)
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), isSkippable(head): // RFC 8878, section 3.1
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
-		return &stream{Reader: z, name: "zstd", close: z.Close}, nil
+		return &stream{Reader: z, src: src, name: "zstd", close: z.Close}, nil
 	case bytes.HasPrefix(head, []byte("BZh")):
-		return &stream{Reader: bzip2.NewReader(b), name: "bzip2"}, nil
+		return &stream{Reader: bzip2.NewReader(b), src: src, name: "bzip2"}, nil
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
 		if c.xz == "" {
 			return nil, errs.New(errs.NotImplemented, "the archive is compressed with xz, which is not installed")
@@ -63,22 +64,26 @@ func isSkippable(head []byte) bool {
 }
 
 // gunzip uses igzip for what is large: it is some three times as fast as the library. Peeking waits for that many bytes.
-func (c *Converter) gunzip(ctx context.Context, b *bufio.Reader) (io.ReadCloser, error) {
+func (c *Converter) gunzip(ctx context.Context, src *remember, b *bufio.Reader) (io.ReadCloser, error) {
 	if c.igzip != "" {
 		if _, err := b.Peek(igzipFrom); err == nil {
 			return pipe(ctx, b, "gzip", c.igzip, "--decompress", "--stdout"), nil
 		}
 	}
 	z, err := gzip.NewReader(b)
+	if failed := src.failure(); failed != nil {
+		return nil, failed
+	}
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "gzip: %w", err)
 	}
-	return &stream{Reader: z, name: "gzip"}, nil
+	return &stream{Reader: z, src: src, name: "gzip"}, nil
 }
 
 // A stream gives a decompressor's errors the kind Invalid, unless they are the source's own.
 type stream struct {
 	io.Reader
+	src   *remember // where the compressed bytes come from
 	name  string
 	close func()
 }
@@ -89,10 +94,10 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	if isFormat(err) {
-		err = errs.New(errs.Invalid, "%s: %w", s.name, err)
+	if failed := s.src.failure(); failed != nil {
+		return n, failed
 	}
-	return n, err
+	return n, errs.New(errs.Invalid, "%s: %w", s.name, err)
 }
 
 // Close implements io.Closer.
@@ -101,21 +106,6 @@ func (s *stream) Close() error {
 		s.close()
 	}
 	return nil
-}
-
-// isFormat reports whether err is about the compressed bytes, not about getting them.
-func isFormat(err error) bool {
-	if errs.KindOf(err) != errs.Internal {
-		return false
-	}
-	var structural bzip2.StructuralError
-	for _, e := range []error{gzip.ErrChecksum, gzip.ErrHeader, io.ErrUnexpectedEOF, zstd.ErrMagicMismatch, zstd.ErrWindowSizeExceeded,
-		zstd.ErrDecoderSizeExceeded, zstd.ErrCRCMismatch, zstd.ErrReservedBlockType, zstd.ErrCompressedSizeTooBig, zstd.ErrUnknownDictionary} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return errors.As(err, &structural) || strings.Contains(err.Error(), "corrupt")
 }
 
 // A piped decompressor is a subprocess; its goroutine ends with it, and Close waits for both.

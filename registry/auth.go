@@ -21,14 +21,25 @@ type challenge struct {
 // challenges reads all WWW-Authenticate headers. What it can't read it leaves out.
 func challenges(h http.Header) (out []challenge) {
 	for _, s := range h.Values("WWW-Authenticate") {
-		for s = strings.TrimSpace(s); s != ""; {
-			scheme, rest, _ := strings.Cut(s, " ")
-			c := challenge{strings.ToLower(scheme), map[string]string{}}
-			c.params, s = parseParams(rest)
+		for s = strings.Trim(s, " \t,"); s != ""; {
+			i := strings.IndexAny(s, " \t,")
+			if i < 0 {
+				i = len(s)
+			}
+			if !isToken(s[:i]) {
+				break
+			}
+			c := challenge{scheme: strings.ToLower(s[:i])}
+			c.params, s = parseParams(s[i:])
 			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+func isToken(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) }) < 0
 }
 
 // parseParams reads key=value pairs up to the next challenge, which is the first word without a "=" before its end.
@@ -39,6 +50,9 @@ func parseParams(s string) (params map[string]string, rest string) {
 		i := strings.IndexAny(s, "= \t,")
 		if i <= 0 || s[i] != '=' {
 			return params, s
+		}
+		if !isToken(s[:i]) {
+			return params, ""
 		}
 		key := strings.ToLower(s[:i])
 		params[key], s = parseValue(s[i+1:])

@@ -16,7 +16,7 @@ func TestChallenges(t *testing.T) {
 		{nil, nil},
 		{[]string{`Basic realm="a \"b\""`}, []challenge{{"basic", map[string]string{"realm": `a "b"`}}}},
 		{[]string{`Bearer realm="https://x/t",service=s , scope="a,b"`}, []challenge{{"bearer", map[string]string{"realm": "https://x/t", "service": "s", "scope": "a,b"}}}},
-		{[]string{`Negotiate, Basic realm=x`}, []challenge{{"negotiate,", map[string]string{}}, {"basic", map[string]string{"realm": "x"}}}},
+		{[]string{`Negotiate, Basic realm=x`}, []challenge{{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": "x"}}}},
 		{[]string{`Basic realm=x, Bearer realm="y"`}, []challenge{{"basic", map[string]string{"realm": "x"}}, {"bearer", map[string]string{"realm": "y"}}}},
 		{[]string{"Negotiate", `Bearer realm="unclosed`}, []challenge{{"negotiate", map[string]string{}}, {"bearer", map[string]string{"realm": "unclosed"}}}},
 	}
