@@ -45,7 +45,7 @@ func (j *jsonACIs) ImageFromACI(_ context.Context, a *brig.ACIArchive, lower []b
 	layers := append(lower, a.Layer)
 	c := imgConfig{OS: "linux", Architecture: "amd64", Labels: map[string]string{"aci": a.ID}}
 	for _, l := range layers {
-		c.Diffs = append(c.Diffs, l.Diff)
+		c.RootFS.Diffs = append(c.RootFS.Diffs, l.Diff)
 	}
 	config, err := json.Marshal(c)
 	return brig.ArchiveImage{Config: config, Layers: layers, Refs: []string{a.Name + ":1"}}, []string{"careful"}, j.close, err

@@ -36,6 +36,8 @@ type world struct {
 	image   brig.Image
 	setup   func(rootfs string) // fills a new root file system
 	stuck   error               // RootFS.Remove fails with it
+	changed []brig.Change       // what Diff says
+	maker   makerSeam
 }
 
 // proc is a jail and its main process.
@@ -79,7 +81,7 @@ func (w *world) boot(fatal int) *brigd {
 	b := &brigd{world: w, died: make(chan struct{}), joins: map[brig.ID]bool{}}
 	c, err := NewContainers(context.Background(), ContainersConfig{
 		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Networks: (*netSeam)(b), Records: (*recSeam)(b),
-		Images: (*busSeam)(b), Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
+		Images: (*busSeam)(b), Maker: w.maker, Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -183,7 +185,9 @@ func (b *storeSeam) Unmount(_ context.Context, id brig.RID) error {
 	return nil
 }
 
-func (b *storeSeam) Diff(context.Context, brig.RID) ([]brig.Change, error) { return nil, nil }
+func (b *storeSeam) Diff(context.Context, brig.RID) ([]brig.Change, error) {
+	return slices.Clone(b.changed), nil
+}
 
 func (b *storeSeam) Remove(_ context.Context, id brig.RID) error {
 	if err := (*brigd)(b).step("remove"); err != nil {

@@ -216,8 +216,12 @@ type imgConfig struct {
 	Architecture string              `json:"architecture"`
 	OS           string              `json:"os"`
 	Labels       map[string]string   `json:"labels"`
-	Diffs        []brig.Digest       `json:"diffs"`
+	RootFS       imgRootFS           `json:"rootfs"`
 	History      []brig.HistoryEntry `json:"history"`
+}
+
+type imgRootFS struct {
+	Diffs []brig.Digest `json:"diff_ids"`
 }
 
 type imgConverter struct{ fault func() error }
@@ -227,7 +231,7 @@ func (imgConverter) ImageConfig(config []byte) (*brig.Document, error) {
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, errs.As(errs.Invalid, err)
 	}
-	return &brig.Document{Created: c.Created, Platform: brig.Platform{OS: c.OS, Architecture: c.Architecture}, Diffs: c.Diffs,
+	return &brig.Document{Created: c.Created, Platform: brig.Platform{OS: c.OS, Architecture: c.Architecture}, Diffs: c.RootFS.Diffs,
 		Config: brig.ImageConfig{Labels: c.Labels}, History: c.History}, nil
 }
 
@@ -302,7 +306,7 @@ func (imgArchives) WriteArchive(_ context.Context, w io.Writer, images []brig.Ar
 }
 
 func (imgArchives) Decompress(_ context.Context, r io.Reader, mediaType string) (io.ReadCloser, error) {
-	if mediaType == "plain" {
+	if mediaType == "plain" || mediaType == typeLayerPlain {
 		return io.NopCloser(r), nil
 	}
 	return gzip.NewReader(r)
@@ -380,7 +384,7 @@ func (d *dock) publish(ref string, layers ...string) brig.Digest {
 	c := imgConfig{Created: "2026-01-02T03:04:05Z", Architecture: "amd64", OS: "linux", Labels: map[string]string{"of": ref}}
 	remote := &brig.Remote{Ref: ref}
 	for _, content := range layers {
-		c.Diffs = append(c.Diffs, brig.DigestOf([]byte(content)))
+		c.RootFS.Diffs = append(c.RootFS.Diffs, brig.DigestOf([]byte(content)))
 		c.History = append(c.History, brig.HistoryEntry{CreatedBy: "ADD " + content[:1]}, brig.HistoryEntry{CreatedBy: "ENV", Empty: true})
 		desc := d.blob(content)
 		remote.Layers = append(remote.Layers, desc)

@@ -219,7 +219,7 @@ func TestPullFails(t *testing.T) {
 func (d *dock) spoilDiff(r *brig.Remote, n int) {
 	var c imgConfig
 	json.Unmarshal(r.Config, &c)
-	c.Diffs[n] = brig.DigestOf([]byte("something else"))
+	c.RootFS.Diffs[n] = brig.DigestOf([]byte("something else"))
 	r.Config, _ = json.Marshal(c)
 }
 
