@@ -122,6 +122,7 @@ type Volumes interface {
 	VolumeGet(ctx context.Context, name string) (*brig.Volume, error)
 	VolumeList(ctx context.Context) ([]*brig.Volume, error) // sorted by name
 	VolumeRemove(ctx context.Context, name string, force bool) error
+	VolumeSize(ctx context.Context, name string) (int64, error) // bytes; it looks at every file
 }
 
 // Networks shows networks.
@@ -136,6 +137,8 @@ type System interface {
 	Info(ctx context.Context) (SystemInfo, error)
 	// CheckAuth tries a login; NotFound, Unauthorized and Unavailable as for a pull.
 	CheckAuth(ctx context.Context, server string, auth brig.Auth) (status string, err error)
+	// Publish tells of what only the API knows: a prune as a whole.
+	Publish(e brig.Event)
 	// Events calls each for past events from since on and then for new ones until until (zero: for ever) or ctx ends.
 	// ready is called once all later events will be seen.
 	Events(ctx context.Context, since, until time.Time, ready func(), each func(brig.Event) error) error

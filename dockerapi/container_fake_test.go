@@ -426,6 +426,8 @@ type (
 	fleetSystem struct{ System }
 )
 
+func (fleetSystem) Publish(brig.Event) {}
+
 func (i fleetImages) ImageList(ctx context.Context) ([]brig.ImageInfo, error) {
 	return i.f.ImageList(ctx)
 }

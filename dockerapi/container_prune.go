@@ -56,6 +56,7 @@ func (s *Server) containerPrune(ctx context.Context, r *request) (response, erro
 	if refused != nil {
 		s.log.Warn("prune left a container behind", "err", refused)
 	}
+	s.pruned("container", report.SpaceReclaimed)
 	return asJSON(http.StatusOK, report), nil
 }
 

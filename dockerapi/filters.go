@@ -119,7 +119,7 @@ func (f filters) boolean(key string) (value, ok bool, err error) {
 	yes := slices.Contains(f[key], "1") || slices.Contains(f[key], "true")
 	no := slices.Contains(f[key], "0") || slices.Contains(f[key], "false")
 	if yes == no {
-		return false, false, errs.New(errs.Invalid, "invalid filter '%s=%s'", key, strings.Join(f[key], ","))
+		return false, false, errs.New(errs.Invalid, "invalid filter '%s=%v'", key, f[key])
 	}
 	return yes, true, nil
 }

@@ -233,6 +233,7 @@ func (s *Server) imagePrune(ctx context.Context, r *request) (response, error) {
 		return nil, err
 	}
 	report.SpaceReclaimed = uint64(max(0, layersSize(all)-layersSize(left)))
+	s.pruned("image", report.SpaceReclaimed)
 	return asJSON(http.StatusOK, report), nil
 }
 

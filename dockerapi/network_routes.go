@@ -186,5 +186,6 @@ func (s *Server) networkPrune(_ context.Context, r *request) (response, error) {
 	if _, err := r.filters("label", "label!", "until"); err != nil {
 		return nil, err
 	}
+	s.pruned("network", 0)
 	return asJSON(http.StatusOK, network.PruneReport{}), nil
 }

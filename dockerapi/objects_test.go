@@ -46,7 +46,7 @@ func TestVolumes(t *testing.T) {
 	d.message(t, 404, "GET", "/volumes/nosuch", nil)
 	d.message(t, 503, "PUT", "/volumes/data", struct{}{})
 	d.message(t, 503, "POST", "/volumes/create", map[string]any{"ClusterVolumeSpec": struct{}{}})
-	if got := d.want(t, 200, "POST", "/volumes/prune", nil); got != `{"VolumesDeleted":["anon2"],"SpaceReclaimed":0}`+"\n" {
+	if got := d.want(t, 200, "POST", "/volumes/prune", nil); got != `{"VolumesDeleted":["anon2"],"SpaceReclaimed":50}`+"\n" {
 		t.Errorf("prune: %s", got)
 	}
 	d.volumes.busy["idle"] = true
@@ -55,8 +55,19 @@ func TestVolumes(t *testing.T) {
 	}
 	d.message(t, 409, "DELETE", "/volumes/idle", nil)
 	d.volumes.busy["idle"] = false
-	if got := d.want(t, 200, "POST", `/volumes/prune?filters={"all":["true"]}`, nil); got != `{"VolumesDeleted":["idle"],"SpaceReclaimed":0}`+"\n" {
+	if got := d.want(t, 200, "POST", `/volumes/prune?filters={"all":["true"]}`, nil); got != `{"VolumesDeleted":["idle"],"SpaceReclaimed":40}`+"\n" {
 		t.Errorf("prune all: %s", got)
+	}
+	d.want(t, 200, "POST", "/images/prune", nil)
+	d.containers.list = nil
+	d.want(t, 200, "POST", "/containers/prune", nil)
+	d.want(t, 200, "POST", "/networks/prune", nil)
+	var told []string
+	for _, e := range d.system.published {
+		told = append(told, e.Type+" "+e.Action+" "+e.Attributes["reclaimed"])
+	}
+	if got := strings.Join(told, ", "); got != "volume prune 50, volume prune 0, volume prune 40, image prune 0, container prune 0, network prune 0" {
+		t.Errorf("events: %s", got)
 	}
 	d.want(t, 204, "DELETE", "/volumes/data", nil)
 	d.message(t, 404, "DELETE", "/volumes/data", nil)

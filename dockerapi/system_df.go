@@ -20,7 +20,6 @@ type diskUsageDoc struct {
 	BuilderSize *int64 `json:",omitempty"` // before 1.42
 }
 
-// diskUsage knows no sizes of volumes: -1, "not available", as the API has it.
 func (s *Server) diskUsage(ctx context.Context, r *request) (response, error) {
 	types := r.query["type"]
 	for _, t := range types {
@@ -79,7 +78,7 @@ func (s *Server) volumeUsage(ctx context.Context) ([]volume.Volume, error) {
 	out := []volume.Volume{}
 	for _, v := range all {
 		d := newVolume(v)
-		d.UsageData = &volume.UsageData{RefCount: int64(uses[v.Name]), Size: -1}
+		d.UsageData = &volume.UsageData{RefCount: int64(uses[v.Name]), Size: s.volumeSize(ctx, v.Name)}
 		out = append(out, d)
 	}
 	return out, nil

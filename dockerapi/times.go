@@ -30,7 +30,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, errs.New(errs.Invalid, "invalid time %q: want Unix seconds, RFC 3339, or a duration", s)
+	return time.Time{}, errs.New(errs.Invalid, "failed to parse value as time or duration: %q", s)
 }
 
 // parseUnix reads seconds[.fraction].

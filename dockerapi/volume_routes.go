@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/volume"
@@ -110,7 +111,6 @@ func (s *Server) volumeRemove(ctx context.Context, r *request) (response, error)
 }
 
 // volumePrune removes volumes that no container uses: anonymous ones, or with all=true, and before 1.42 always, named ones too.
-// What they held isn't counted: SpaceReclaimed is 0.
 func (s *Server) volumePrune(ctx context.Context, r *request) (response, error) {
 	f, err := r.filters("label", "label!", "all")
 	if err != nil {
@@ -136,12 +136,30 @@ func (s *Server) volumePrune(ctx context.Context, r *request) (response, error) 
 		if uses[v.Name] > 0 || (!v.Anonymous && !named) || !f.labelsMatch(v.Labels) {
 			continue
 		}
+		held := s.volumeSize(ctx, v.Name)
 		switch err := s.Volumes.VolumeRemove(ctx, v.Name, false); {
 		case err == nil:
 			report.VolumesDeleted = append(report.VolumesDeleted, v.Name)
+			report.SpaceReclaimed += uint64(max(0, held))
 		case !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.NotFound): // come into use meanwhile, or gone
 			return nil, err
 		}
 	}
+	s.pruned("volume", report.SpaceReclaimed)
 	return asJSON(http.StatusOK, report), nil
+}
+
+// volumeSize is what a volume holds, in bytes; -1, "not available" as the API has it, if that can't be found out.
+func (s *Server) volumeSize(ctx context.Context, name string) int64 {
+	size, err := s.Volumes.VolumeSize(ctx, name)
+	if err != nil {
+		s.log.Warn("a volume's size can't be found out", "volume", name, "err", err)
+		return -1
+	}
+	return size
+}
+
+// pruned publishes the event of a prune; reclaimed is in bytes.
+func (s *Server) pruned(what string, reclaimed uint64) {
+	s.System.Publish(brig.Event{Type: what, Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatUint(reclaimed, 10)}})
 }

@@ -54,6 +54,9 @@ func (s *system) CheckAuth(ctx context.Context, server string, auth brig.Auth) (
 	return s.e.registry.CheckAuth(ctx, server, auth)
 }
 
+// Publish sends an event to whoever listens.
+func (s *system) Publish(e brig.Event) { s.e.bus.Publish(e) }
+
 // Events hands on what the bus has.
 func (s *system) Events(ctx context.Context, since, until time.Time, ready func(), each func(brig.Event) error) error {
 	return s.e.bus.Events(ctx, since, until, ready, each)
