@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -17,6 +18,9 @@ func (s *imageShelf) Push(_ context.Context, r brig.PushRequest, progress func(b
 	if r.Name == "denied" {
 		return errs.New(errs.Forbidden, "denied: requested access to the resource is denied")
 	}
+	if r.Platform != "" {
+		progress(brig.Progress{Status: "for " + r.Platform})
+	}
 	progress(brig.Progress{Pushed: &brig.Pushed{Tag: r.Tag, Digest: "sha256:00", Size: 7}})
 	return nil
 }
@@ -29,6 +33,11 @@ func TestPushAnswers(t *testing.T) {
 	}{
 		{"/images/host:5000/a/b/push?tag=1", 200, []string{"repository [host:5000/a/b]", `"aux":{"Tag":"1","Digest":"sha256:00","Size":7}`}},
 		{"/images/denied/push?tag=1", 200, []string{`"error":"denied: requested access to the resource is denied"`, `"errorDetail":{"message":"denied:`}},
+		{"/images/x/push?tag=1&platform=" + url.QueryEscape(`{"os":"linux","architecture":"arm64","variant":"v8"}`), 200, []string{"for linux/arm64/v8"}},
+		{"/v1.45/images/x/push?tag=1&platform=%7B", 200, []string{"repository [x]"}},
+		{"/images/x/push?tag=1&platform=linux", 400, []string{"failed to parse platform"}},
+		{"/images/x/push?tag=1&platform=" + url.QueryEscape(`{"os":"linux"}`), 400, []string{"both OS and Architecture"}},
+		{"/images/x/push?tag=1&platform=" + url.QueryEscape(`{"os":"a b","architecture":"y"}`), 400, []string{"invalid platform"}},
 		{"/images/UPPER/push", 400, []string{"invalid reference format"}},
 		{"/images/x@" + string(brig.DigestOf(nil)) + "/push", 400, []string{"cannot push a digest reference"}},
 	} {

@@ -129,6 +129,9 @@ func (s *session) token(ctx context.Context, params map[string]string) (string, 
 	}
 	if s.repo != "" {
 		q.Set("scope", "repository:"+s.repo+":"+s.actions)
+		for _, from := range s.mountable() {
+			q.Add("scope", "repository:"+from+":pull")
+		}
 	}
 	req, err := s.tokenRequest(ctx, realm, q)
 	if err != nil {

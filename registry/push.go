@@ -61,8 +61,13 @@ func (r *Registry) PutBlob(ctx context.Context, repository, from string, d brig.
 			return false, err
 		}
 		begin.RawQuery = url.Values{"mount": {string(d.Digest)}, "from": {reference.Path(source)}}.Encode()
+		s.mountsFrom(reference.Path(source))
 	}
 	resp, err := s.write(ctx, outgoing{method: http.MethodPost, u: begin}, http.StatusAccepted, http.StatusCreated)
+	if from != "" && isRefusal(err) && !errs.Is(err, errs.Unavailable) { // whoever may not read there may still upload
+		begin.RawQuery = ""
+		resp, err = s.write(ctx, outgoing{method: http.MethodPost, u: begin}, http.StatusAccepted, http.StatusCreated)
+	}
 	if err != nil {
 		return false, pushError(err)
 	}
@@ -75,6 +80,24 @@ func (r *Registry) PutBlob(ctx context.Context, repository, from string, d brig.
 		return false, err
 	}
 	return false, pushError(s.upload(ctx, at, d, open))
+}
+
+// maxSources bounds the repositories that one token is asked for.
+const maxSources = 20
+
+// mountsFrom has the next token allow to read another repository; distribution's registry asks for that with a 401.
+func (s *session) mountsFrom(repo string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.sources, repo) && len(s.sources) < maxSources {
+		s.sources = append(s.sources, repo)
+	}
+}
+
+func (s *session) mountable() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sources)
 }
 
 // upload sends a blob's bytes in one piece to where the registry wants them (OCI distribution specification, "Pushing blobs").
@@ -137,7 +160,7 @@ type outgoing struct {
 	size   int64
 }
 
-// write sends o, once more with new authorization after a 401, and later if it is told so and has no body. Any status but those wanted is
+// write sends o, once more with new authorization after a 401, and later if it is told so and is no blob, of which a part may have arrived. Any status but those wanted is
 // an error. The caller closes the body.
 func (s *session) write(ctx context.Context, o outgoing, want ...int) (*http.Response, error) {
 	var a attempts
@@ -149,7 +172,7 @@ func (s *session) write(ctx context.Context, o outgoing, want ...int) (*http.Res
 		if slices.Contains(want, resp.StatusCode) {
 			return resp, nil
 		}
-		if again, err := s.again(ctx, &a, o.u, resp, o.open == nil); err != nil {
+		if again, err := s.again(ctx, &a, o.u, resp, o.method != http.MethodPatch); err != nil {
 			return nil, err
 		} else if !again {
 			return nil, refused(resp)

@@ -40,8 +40,9 @@ type session struct {
 	base     url.URL // scheme and host; set by connect
 	client   *http.Client
 
-	mu     sync.Mutex
-	header string // Authorization; "" none
+	mu      sync.Mutex
+	header  string   // Authorization; "" none
+	sources []string // repositories that blobs are mounted from, so that a token must allow to read them
 }
 
 // session returns the repository's session for reading, connected.

@@ -43,11 +43,25 @@ func (i *Images) Push(ctx context.Context, r brig.PushRequest, progress func(bri
 		tags = []string{named.String()}
 	}
 	for _, ref := range tags {
+		if err := i.pushable(ref, r.Platform); err != nil {
+			return err
+		}
 		if err := i.pushTag(ctx, ref, r.Auth, rep); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pushable reports NotFound in dockerd's words if the image is not for the platform that is asked for, "" for any.
+func (i *Images) pushable(ref, platform string) error {
+	i.mu.Lock()
+	e := i.images[i.refs[ref]]
+	i.mu.Unlock()
+	if platform == "" || e == nil || matches(i.Host, brig.ParsePlatform(platform), e.img.Platform) {
+		return nil
+	}
+	return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", familiar(ref), e.img.Platform, platform)
 }
 
 // tagsOf returns the normalized tags of a repository, sorted.
@@ -186,13 +200,39 @@ func (p *pushing) layer(ctx context.Context, x *brig.ArchiveLayer, asIs bool) (b
 			return blob, errs.Wrap(err, "layer %s", id)
 		}
 	}
+	return blob, p.images.persist(ctx, func(said string) { p.rep.say(id, said) }, func() error { return p.upload(ctx, x, blob, open) })
+}
+
+// maxUploadTries is how often a layer's upload is tried; dockerd's number.
+const maxUploadTries = 5
+
+// persist tries again, later and later, what failed but may work then; say tells of each pause.
+func (i *Images) persist(ctx context.Context, say func(string), try func() error) error {
+	pause := i.Backoff
+	for n := 1; ; n++ {
+		err := try()
+		if err == nil || ctx.Err() != nil || n == maxUploadTries || !worthRetrying(err) {
+			return err
+		}
+		i.log.Debug("an upload broke off", "try", n, "error", err)
+		say(fmt.Sprintf("Retrying in %d second%s", max(1, int(pause.Seconds())), plural(pause)))
+		if err := backOff(ctx, pause); err != nil {
+			return err
+		}
+		pause *= 2
+	}
+}
+
+// upload brings one layer's bytes into the repository, unless they are there.
+func (p *pushing) upload(ctx context.Context, x *brig.ArchiveLayer, blob brig.Descriptor, open func() (io.ReadCloser, error)) error {
+	id := shortDigest(x.Diff)
 	there, err := p.images.Pusher.HasBlob(ctx, p.repository, blob.Digest, p.auth)
 	if err != nil {
-		return blob, err
+		return err
 	}
 	if there {
 		p.rep.say(id, "Layer already exists")
-		return blob, nil
+		return nil
 	}
 	from := p.images.mountFrom(p.repository, x.Blob.Digest, blob.Digest)
 	m := &meter{status: "Pushing", size: blob.Size, tell: func(status string, current, total int64) {
@@ -211,14 +251,14 @@ func (p *pushing) layer(ctx context.Context, x *brig.ArchiveLayer, asIs bool) (b
 	}, p.auth)
 	switch {
 	case err != nil:
-		return blob, err
+		return err
 	case mounted:
 		named, _ := reference.ParseNormalizedNamed(from) // it is one of ours, so it is valid
 		p.rep.say(id, "Mounted from "+reference.Path(named))
 	default:
 		p.rep.say(id, "Pushed")
 	}
-	return blob, nil
+	return nil
 }
 
 // mountFrom finds another repository of the same registry that an image with the layer was pulled from or pushed to; "" if there is none.

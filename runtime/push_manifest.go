@@ -42,12 +42,14 @@ func (p *pushing) manifest(ctx context.Context, a *brig.ArchiveImage) (manifest 
 		}
 	}
 	config := brig.Descriptor{Digest: brig.DigestOf(a.Config), Size: int64(len(a.Config))}
-	there, err := p.images.Pusher.HasBlob(ctx, p.repository, config.Digest, p.auth)
-	if err == nil && !there {
-		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.Config)), nil }
-		_, err = p.images.Pusher.PutBlob(ctx, p.repository, "", config, open, p.auth)
-	}
-	return manifest, mediaType, err
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.Config)), nil }
+	return manifest, mediaType, p.images.persist(ctx, func(string) {}, func() error {
+		there, err := p.images.Pusher.HasBlob(ctx, p.repository, config.Digest, p.auth)
+		if err == nil && !there {
+			_, err = p.images.Pusher.PutBlob(ctx, p.repository, "", config, open, p.auth)
+		}
+		return err
+	})
 }
 
 type manifestDescriptor struct {

@@ -132,6 +132,7 @@ type PullRequest struct {
 // PushRequest asks for one tag of a repository to be pushed, or with an empty Tag for all that it has here.
 type PushRequest struct {
 	Name, Tag string
+	Platform  string // that the image must be for; "": any
 	Auth      Auth
 }
 
