@@ -28,6 +28,7 @@ type refRecord struct{ Image brig.Digest }
 // ImagesConfig is what Images needs. All fields but Backoff, Leftovers and Version must be set.
 type ImagesConfig struct {
 	Layers    Layers
+	Syncer    Syncer    // of the layers, called once for each new image
 	Leftovers Leftovers // nil: what a former brigd left under a container stays until the next Sweep
 	RootFS    RootFS    // for temporary clones, from which ACIs are written
 	Registry  Registry
@@ -68,11 +69,12 @@ type Images struct {
 	aci    *aciWorker
 	reaper *reaper
 
-	ctx     context.Context // of background work; ended by Close
-	cancel  context.CancelFunc
-	flying  sync.WaitGroup // flights
-	pulling *slots         // downloads at once
-	loading *slots         // copies out of archives at once
+	ctx      context.Context // of background work; ended by Close
+	cancel   context.CancelFunc
+	flying   sync.WaitGroup // flights
+	pulling  *slots         // downloads at once
+	loading  *slots         // copies out of archives at once
+	applying *slots         // layers decompressed and applied at once
 
 	write sync.Mutex // held while records and memory change together
 
@@ -99,6 +101,10 @@ const (
 	maxAttempts  = 5 // for one download
 )
 
+// maxApplies is how many layers are decompressed and applied at once: more than there are processors, since some wait for their download
+// or for a layer beneath. Each takes some 2 MiB.
+const maxApplies = 8
+
 // NewImages loads all records, and removes the blobs that none of them needs. ctx bounds the loading alone. Call Layers.Sweep with Live,
 // then Start, before the first request; Close in the end.
 func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
@@ -107,7 +113,7 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 	}
 	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, known: map[brig.Digest]brig.Layer{},
 		flights: map[brig.Digest]*flight{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
-		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads)}
+		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads), applying: newSlots(maxApplies)}
 	i.chains = newKeeper(i.dropChain)
 	i.blobs = newKeeper(func(_ context.Context, d brig.Digest) error { return c.Blobs.Remove(d) })
 	i.reaper = newReaper()

@@ -31,6 +31,7 @@ type imgLayers struct {
 	chains map[brig.Digest]brig.Digest // to parent
 	based  map[brig.Digest]int         // containers that stand on a chain
 	stuck  map[brig.Digest]bool        // Drop fails
+	synced bool                        // nothing was applied since the last Sync
 	fault  func(stage string, chain brig.Digest) error
 }
 
@@ -51,12 +52,9 @@ func (l *imgLayers) Has(ctx context.Context, chain brig.Digest) (bool, error) {
 	return ok, ctx.Err()
 }
 
-func (l *imgLayers) Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader) (brig.Applied, error) {
+func (l *imgLayers) Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader, below func(context.Context) error) (brig.Applied, error) {
 	if has, err := l.Has(ctx, chain); has || err != nil {
 		return brig.Applied{Diff: diff, Size: 1}, err
-	}
-	if has, _ := l.Has(ctx, parent); parent != "" && !has {
-		return brig.Applied{}, errs.New(errs.NotFound, "no chain %s", parent)
 	}
 	if err := l.at("apply", chain); err != nil {
 		return brig.Applied{}, err
@@ -72,8 +70,17 @@ func (l *imgLayers) Apply(ctx context.Context, parent, chain, diff brig.Digest, 
 	if got := brig.Digest("sha256:" + hex.EncodeToString(h.Sum(nil))); got != diff {
 		return brig.Applied{}, errs.New(errs.Invalid, "the layer's tar has the digest %s, not %s", got, diff)
 	}
+	if below != nil {
+		if err := below(ctx); err != nil {
+			return brig.Applied{}, err
+		}
+	}
+	if has, _ := l.Has(ctx, parent); parent != "" && !has {
+		return brig.Applied{}, errs.New(errs.NotFound, "no chain %s", parent)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.synced = false
 	l.chains[chain] = parent
 	return brig.Applied{Diff: diff, Size: n}, ctx.Err()
 }
@@ -104,6 +111,13 @@ func (l *imgLayers) Sweep(_ context.Context, live brig.Live) error {
 }
 
 func (l *imgLayers) Driver() (string, [][2]string) { return "memory", nil }
+
+func (l *imgLayers) Sync(ctx context.Context, _ ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.synced = true
+	return ctx.Err()
+}
 
 func (l *imgLayers) list() []brig.Digest {
 	l.mu.Lock()
@@ -362,7 +376,7 @@ func (d *dock) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.faulty = &faultyRecords{Records: d.store}
-	d.Images, err = NewImages(t.Context(), ImagesConfig{Layers: d.layers, RootFS: d.roots, Registry: d.registry, Converter: d.conv, Archives: imgArchives{},
+	d.Images, err = NewImages(t.Context(), ImagesConfig{Layers: d.layers, Syncer: d.layers, RootFS: d.roots, Registry: d.registry, Converter: d.conv, Archives: imgArchives{},
 		Records: d.faulty, Blobs: b, Bus: NewBus(1000), Log: slog.New(slog.DiscardHandler), Spool: filepath.Join(d.dir, "spool"),
 		Host: brig.Platform{OS: "linux", Architecture: "amd64"}, Backoff: time.Millisecond})
 	if err != nil {
@@ -473,7 +487,7 @@ func (d *dock) clear(t *testing.T) {
 	if c, b := d.chains.all(), d.blobs.all(); len(c) != 0 || len(b) != 0 {
 		t.Errorf("holds stay: %v %v", c, b)
 	}
-	if d.pulling.free != maxDownloads || d.loading.free != maxDownloads {
-		t.Errorf("slots are lost: %d, %d free", d.pulling.free, d.loading.free)
+	if d.pulling.free != maxDownloads || d.loading.free != maxDownloads || d.applying.free != maxApplies {
+		t.Errorf("slots are lost: %d, %d, %d free", d.pulling.free, d.loading.free, d.applying.free)
 	}
 }

@@ -156,13 +156,21 @@ func imagePut(img *brig.Image) (brig.Record, error) {
 	return brig.Record{Kind: kindImage, Key: img.ID.Hex(), Value: v}, err
 }
 
-// commit records img, if it is new, and lets refs (normalized) name it, in one transaction. All that img names is held by the caller. It
+// commit records img, if it is new, and lets refs (normalized) name it, in one transaction; layers and blobs are synced before. All that img names is held by the caller. It
 // returns the references that did not name it before, with the images that they named ("" for none).
 func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (moved map[string]brig.Digest, err error) {
+	i.mu.Lock()
+	old := i.images[img.ID]
+	i.mu.Unlock()
+	if old == nil {
+		if err := i.Syncer.Sync(ctx, i.Blobs.Dir()); err != nil {
+			return nil, errs.Wrap(err, "store image %s", shortDigest(img.ID))
+		}
+	}
 	i.write.Lock()
 	defer i.write.Unlock()
 	i.mu.Lock()
-	old := i.images[img.ID]
+	old = i.images[img.ID] // it may have come or gone meanwhile; either way what it names is synced
 	moved = map[string]brig.Digest{}
 	for _, r := range refs {
 		if i.refs[r] != img.ID {

@@ -13,15 +13,16 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// A flight brings one layer into the store: its compressed bytes into a blob, and, as they come and once the layer beneath is there, the
-// tree on top of that. All that want the same chain at the same time join one flight. It ends when it is done, has failed, or the
+// A flight brings one layer into the store: its compressed bytes into a blob, and, as they come, the tree on top of the layer beneath, which
+// may be in flight too. All that want the same chain at the same time join one flight. It ends when it is done, has failed, or the
 // last who joined has left.
 type flight struct {
 	layer  brig.Layer  // Size is set at the end
 	below  *flight     // the flight of the layer beneath; nil if that is there
 	parent brig.Digest // the chain beneath, "" for none
 	src    source
-	turn   ticket
+	turn   ticket // to download
+	room   ticket // to apply
 	cancel context.CancelFunc
 	lease  *lease // the flight's own
 
@@ -139,7 +140,7 @@ func (i *Images) isThere(ctx context.Context, l *lease, layer *brig.Layer) (bool
 // depart starts a flight with its first passenger. mu is held; the chain and the blob are held by the caller, so the holds don't wait.
 func (i *Images) depart(layer brig.Layer, parent brig.Digest, below *flight, src source, p *passenger) *flight {
 	ctx, cancel := context.WithCancel(i.ctx)
-	f := &flight{layer: layer, parent: parent, below: below, src: src, turn: src.slots.ticket(), cancel: cancel, lease: i.lease(), done: make(chan struct{})}
+	f := &flight{layer: layer, parent: parent, below: below, src: src, turn: src.slots.ticket(), room: i.applying.ticket(), cancel: cancel, lease: i.lease(), done: make(chan struct{})}
 	f.lease.chain(layer.Chain)
 	f.lease.blob(layer.Blob.Digest)
 	f.board(p)
@@ -195,6 +196,7 @@ func (i *Images) fly(ctx context.Context, f *flight) {
 
 // bring downloads and applies at the same time; when one fails the other is stopped, and the error is the first one's.
 func (i *Images) bring(ctx context.Context, f *flight) (size int64, err error) {
+	defer i.applying.giveBack(f.room)
 	d := f.layer.Blob
 	if i.Blobs.Has(d.Digest) {
 		f.src.slots.giveBack(f.turn)
@@ -333,27 +335,36 @@ func fetch(ctx context.Context, src source, d brig.Descriptor, w *blobs.Writer, 
 	}
 }
 
-// apply waits for the layer beneath, then decompresses and applies what r gives.
+// apply decompresses and applies what r gives. It doesn't begin before its turn, which bounds the memory that flights use. Turns go by
+// departure, and a layer beneath has always departed earlier, so a flight that holds its turn while it waits for that can't keep it from its own.
 func (i *Images) apply(ctx context.Context, f *flight, r io.Reader) (size int64, err error) {
-	if f.below != nil {
-		select {
-		case <-f.below.done:
-			if f.below.err != nil {
-				return 0, f.below.err
-			}
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+	if err := f.room.wait(ctx); err != nil {
+		return 0, err
 	}
 	counted := meterReader{r, &meter{tell: f.tell, status: "Extracting", size: f.layer.Blob.Size}}
 	tar, err := i.Archives.Decompress(ctx, counted, f.layer.Blob.MediaType)
 	if err != nil {
 		return 0, errs.Wrap(err, "decompress layer %s", f.layer.Blob.Digest)
 	}
-	applied, err := i.Layers.Apply(ctx, f.parent, f.layer.Chain, f.layer.Diff, tar)
+	applied, err := i.Layers.Apply(ctx, f.parent, f.layer.Chain, f.layer.Diff, tar, f.beneath())
 	cerr := tar.Close()
 	if err == nil {
 		err = cerr
 	}
 	return applied.Size, errs.Wrap(err, "apply layer %s", f.layer.Blob.Digest)
+}
+
+// beneath returns what waits for the layer beneath; nil if that is there.
+func (f *flight) beneath() func(context.Context) error {
+	if f.below == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		select {
+		case <-f.below.done:
+			return f.below.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -32,8 +32,9 @@ type Layers interface {
 	Has(ctx context.Context, chain brig.Digest) (bool, error)
 	// Apply reads the uncompressed layer tar to its end and applies it on top of parent ("" for the lowest layer) as chain.
 	// It commits only if the tar's sha256 is diff, else it returns Invalid and leaves nothing. A chain that is there already is
-	// returned as it is, with the tar unread.
-	Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader) (brig.Applied, error)
+	// returned as it is, with the tar unread. If below isn't nil, parent may still be in the making: below waits for it, or says why it
+	// will never be there. The commit comes after the parent's, and is durable after a Syncer's Sync.
+	Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader, below func(context.Context) error) (brig.Applied, error)
 	// Drop deletes a chain. Conflict: a container or another chain stands on it.
 	Drop(ctx context.Context, chain brig.Digest) error
 	// Sweep removes all that live doesn't name: chains, root file systems, volumes, unfinished work, and stale mounts.
@@ -48,6 +49,12 @@ type Leftovers interface {
 	Unused(live []brig.Digest) []brig.StoredChain
 	// Reap tries again to delete what could not be deleted when it was removed; left counts what still can't.
 	Reap(ctx context.Context) (left int, err error)
+}
+
+// Syncer makes durable.
+type Syncer interface {
+	// Sync makes all layers durable that have been applied, and what lies in the directories also.
+	Sync(ctx context.Context, also ...string) error
 }
 
 // VolumeData keeps the contents of volumes. RemoveVolume is idempotent.

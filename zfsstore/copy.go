@@ -21,9 +21,12 @@ func (d *copying) describe() (string, [][2]string) {
 
 func (d *copying) close() error { return nil }
 
-func (d *copying) begin(ctx context.Context, rid brig.RID, lineage []layer) (*work, error) {
+func (d *copying) begin(ctx context.Context, rid brig.RID, p *parent) (*work, error) {
+	lineage, err := p.lineage(ctx)
+	if err != nil {
+		return nil, err
+	}
 	w := &work{rid: rid, opts: tarfs.Options{Whiteouts: tarfs.Apply}}
-	var err error
 	if w.dir, err = d.newWork(rid, "diff"); err == nil && len(lineage) > 0 {
 		err = tarfs.Copy(ctx, w.dir, d.diff(lineage[0]))
 	}

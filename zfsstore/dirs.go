@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -83,17 +82,13 @@ func (d *dirs) commit(_ context.Context, w *work, l layer) (layer, error) {
 		return layer{}, err
 	}
 	dir := d.path("w", string(w.rid))
-	if err := writeFile(filepath.Join(dir, "layer.json"), b); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "layer.json"), b, 0o600); err != nil {
 		return layer{}, err
 	}
-	if err := syncAll(dir); err != nil {
-		return layer{}, fmt.Errorf("sync %s: %w", dir, err)
-	}
-	if err := os.Rename(dir, d.path("l", string(w.rid))); err != nil {
-		return layer{}, err
-	}
-	return l, syncDir(d.path("l"))
+	return l, os.Rename(dir, d.path("l", string(w.rid)))
 }
+
+func (d *dirs) unsynced() string { return d.root }
 
 func (d *dirs) abort(_ context.Context, w *work) error {
 	if w.close != nil {

@@ -28,7 +28,7 @@ type (
 	}
 	layers interface {
 		Has(ctx context.Context, chain brig.Digest) (bool, error)
-		Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader) (brig.Applied, error)
+		Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader, below func(context.Context) error) (brig.Applied, error)
 		Drop(ctx context.Context, chain brig.Digest) error
 		Sweep(ctx context.Context, live brig.Live) error
 		Driver() (name string, status [][2]string)
@@ -170,7 +170,7 @@ func (b *bench) add(parent brig.Digest, entries ...string) brig.Digest {
 	data := tarball(entries...)
 	diff := brig.DigestOf(data)
 	chain := brig.ChainID(parent, diff)
-	if _, err := b.Apply(context.Background(), parent, chain, diff, bytes.NewReader(data)); err != nil {
+	if _, err := b.Apply(context.Background(), parent, chain, diff, bytes.NewReader(data), nil); err != nil {
 		b.t.Fatal(err)
 	}
 	return chain

@@ -271,17 +271,23 @@ func (d *overlay) merged(ctx context.Context, at string, lineage []layer) (dir s
 	return at, sync.OnceValue(func() error { return errors.Join(unmountDir(ctx, d.log, at), os.Remove(at)) }), nil
 }
 
-func (d *overlay) begin(ctx context.Context, rid brig.RID, lineage []layer) (*work, error) {
+// begin doesn't need the parent: a layer's own files are the same on any. It is asked for when the archive leaves something to what
+// lies beneath.
+func (d *overlay) begin(ctx context.Context, rid brig.RID, p *parent) (*work, error) {
 	w := &work{rid: rid, opts: tarfs.Options{Whiteouts: tarfs.Overlay}}
 	var err error
 	if w.dir, err = d.newWork(rid, "diff"); err != nil {
 		return nil, errors.Join(err, d.abort(ctx, w))
 	}
-	if len(lineage) == 0 {
+	if p.chain == "" {
 		return w, nil
 	}
 	var release func() error
 	w.opts.Lower = func() (dir string, err error) {
+		lineage, err := p.lineage(ctx)
+		if err != nil {
+			return "", err
+		}
 		dir, release, err = d.merged(context.WithoutCancel(ctx), d.path("w", string(rid), lowMount), lineage)
 		return dir, err
 	}

@@ -59,12 +59,16 @@ type work struct {
 	taken bool          // zfs: the snapshot may have been taken, by us
 }
 
-// layerDriver makes and destroys layers. lineage is the parent and its ancestors, top first.
+// layerDriver makes and destroys layers.
 type layerDriver interface {
-	begin(ctx context.Context, rid brig.RID, lineage []layer) (*work, error)
+	// begin makes what a layer is extracted to. A driver that must see the parent asks for it here, one that need not leaves it to later.
+	begin(ctx context.Context, rid brig.RID, parent *parent) (*work, error)
+	// commit is called when the parent is there. What it made is durable once unsynced's file system has been synced.
 	commit(ctx context.Context, w *work, l layer) (layer, error)
 	abort(ctx context.Context, w *work) error
 	drop(ctx context.Context, l layer) error
+	// unsynced is a directory on the file system where committed layers wait to be synced; "" if commit does so itself.
+	unsynced() string
 }
 
 // rootDriver makes and destroys container root file systems.
@@ -256,15 +260,37 @@ func (s *Store) Has(_ context.Context, chain brig.Digest) (bool, error) {
 	return ok, nil
 }
 
+// A parent is what a layer is made on. It is for one layer, and one goroutine at a time.
+type parent struct {
+	chain brig.Digest // "": the layer is the lowest
+	wait  func(context.Context) ([]layer, error)
+	lin   []layer
+	known bool
+}
+
+// lineage returns the parent and its ancestors, top first, when they are there.
+func (p *parent) lineage(ctx context.Context) (_ []layer, err error) {
+	if !p.known {
+		if p.lin, err = p.wait(ctx); err != nil {
+			return nil, err
+		}
+		p.known = true
+	}
+	return p.lin, nil
+}
+
 // Apply reads the uncompressed layer tar to its end and commits it on top of parent as chain, if its sha256 is diff; otherwise it
 // returns Invalid and leaves nothing. A chain that is there is returned as it is, with tar unread; concurrent calls for one chain
 // wait for the first. NotFound: no such parent.
-func (s *Store) Apply(ctx context.Context, parent, chain, diff brig.Digest, tar io.Reader) (brig.Applied, error) {
+//
+// If below isn't nil, parent need not be there yet, and below waits until it is: it returns an error if that will never be, and is called
+// once, by the overlay driver only when it can't do without. The chain is committed after its parent. It is durable after a Sync.
+func (s *Store) Apply(ctx context.Context, on, chain, diff brig.Digest, tar io.Reader, below func(context.Context) error) (brig.Applied, error) {
 	if _, err := brig.ParseDigest(string(diff)); err != nil {
 		return brig.Applied{}, err
 	}
-	if chain != brig.ChainID(parent, diff) {
-		return brig.Applied{}, errs.New(errs.Invalid, "chain %s is not layer %s on %q", chain, diff, parent)
+	if chain != brig.ChainID(on, diff) {
+		return brig.Applied{}, errs.New(errs.Invalid, "chain %s is not layer %s on %q", chain, diff, on)
 	}
 	unlock, err := s.lock(ctx, "chain "+string(chain))
 	if err != nil {
@@ -274,17 +300,16 @@ func (s *Store) Apply(ctx context.Context, parent, chain, diff brig.Digest, tar 
 	if l, ok := s.find(chain); ok {
 		return brig.Applied{Diff: l.Diff, Size: l.Size}, nil
 	}
-	lin, unpin, err := s.pin(parent)
-	if err != nil {
-		return brig.Applied{}, err
-	}
+	p, unpin := s.parent(on, below)
 	defer unpin()
-	if len(lin) >= maxLayers {
-		return brig.Applied{}, errs.New(errs.Invalid, "image has more than %d layers, which is what overlayfs can stack", maxLayers)
+	if below == nil { // so it must be there, and stay
+		if _, err := p.lineage(ctx); err != nil {
+			return brig.Applied{}, err
+		}
 	}
 	rid := brig.NewRID()
 	defer s.begin(rid)()
-	l, err := s.apply(ctx, rid, lin, layer{Chain: chain, Parent: parent, Diff: diff}, tar)
+	l, err := s.apply(ctx, rid, p, layer{Chain: chain, Parent: on, Diff: diff}, tar)
 	if err != nil {
 		return brig.Applied{}, errs.Wrap(err, "apply layer %s", diff)
 	}
@@ -294,12 +319,37 @@ func (s *Store) Apply(ctx context.Context, parent, chain, diff brig.Digest, tar 
 	return brig.Applied{Diff: l.Diff, Size: l.Size}, nil
 }
 
-func (s *Store) apply(ctx context.Context, rid brig.RID, lin []layer, l layer, tar io.Reader) (_ layer, err error) {
-	w, err := s.d.begin(ctx, rid, lin)
+// parent is the chain that a layer is to be made on; from when it has been found until release it can't be dropped.
+func (s *Store) parent(chain brig.Digest, below func(context.Context) error) (p *parent, release func()) {
+	unpin := func() {}
+	wait := func(ctx context.Context) ([]layer, error) {
+		if below != nil {
+			if err := below(ctx); err != nil {
+				return nil, err
+			}
+		}
+		lin, un, err := s.pin(chain)
+		if err != nil {
+			return nil, err
+		}
+		unpin = un
+		if len(lin) >= maxLayers {
+			return nil, errs.New(errs.Invalid, "image has more than %d layers, which is what overlayfs can stack", maxLayers)
+		}
+		return lin, nil
+	}
+	return &parent{chain: chain, wait: wait}, func() { unpin() }
+}
+
+func (s *Store) apply(ctx context.Context, rid brig.RID, p *parent, l layer, tar io.Reader) (_ layer, err error) {
+	w, err := s.d.begin(ctx, rid, p)
 	if err != nil {
 		return layer{}, err
 	}
 	if l.Size, err = fill(ctx, w, l.Diff, tar); err == nil {
+		_, err = p.lineage(ctx)
+	}
+	if err == nil {
 		l, err = s.d.commit(ctx, w, l)
 	}
 	if err != nil {
@@ -311,6 +361,29 @@ func (s *Store) apply(ctx context.Context, rid brig.RID, lin []layer, l layer, t
 		return layer{}, err
 	}
 	return l, nil
+}
+
+// Sync makes all committed layers durable, and what lies in the directories also. One call for many is much faster than one for each:
+// each file system is written once.
+func (s *Store) Sync(ctx context.Context, also ...string) error {
+	if dir := s.d.unsynced(); dir != "" {
+		also = append(also, dir)
+	}
+	synced := map[uint64]bool{}
+	for _, dir := range also {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		dev, err := deviceOf(dir)
+		if err == nil && !synced[dev] {
+			err = syncAll(dir)
+		}
+		if err != nil {
+			return errs.Wrap(err, "sync %s", dir)
+		}
+		synced[dev] = true
+	}
+	return nil
 }
 
 // fill extracts tar and checks its digest. It returns the bytes of regular files.

@@ -88,13 +88,13 @@ func TestContract(t *testing.T) {
 		if name, status := b.Driver(); name != b.cfg.Driver || len(status) == 0 {
 			t.Errorf("driver %q %v", name, status)
 		}
-		_, err := b.Apply(ctx, "", diff, diff, bytes.NewReader(append(data, 0)))
+		_, err := b.Apply(ctx, "", diff, diff, bytes.NewReader(append(data, 0)), nil)
 		b.kind("wrong digest", err, errs.Invalid)
-		_, err = b.Apply(ctx, "", diff, diff, bytes.NewReader(data[:700]))
+		_, err = b.Apply(ctx, "", diff, diff, bytes.NewReader(data[:700]), nil)
 		b.kind("truncated", err, errs.Invalid)
-		_, err = b.Apply(ctx, none, brig.ChainID(none, diff), diff, bytes.NewReader(data))
+		_, err = b.Apply(ctx, none, brig.ChainID(none, diff), diff, bytes.NewReader(data), nil)
 		b.kind("no parent", err, errs.NotFound)
-		_, err = b.Apply(ctx, "", none, diff, bytes.NewReader(data))
+		_, err = b.Apply(ctx, "", none, diff, bytes.NewReader(data), nil)
 		b.kind("wrong chain", err, errs.Invalid)
 		if ok, _ := b.Has(ctx, diff); ok {
 			t.Error("a failed layer is there")
@@ -104,11 +104,11 @@ func TestContract(t *testing.T) {
 				t.Errorf("a failed layer left %s/%s", d, list[0].Name())
 			}
 		}
-		a, err := b.Apply(ctx, "", diff, diff, bytes.NewReader(data))
+		a, err := b.Apply(ctx, "", diff, diff, bytes.NewReader(data), nil)
 		if err != nil || a.Diff != diff || a.Size != 5 {
 			t.Fatalf("%+v, %v", a, err)
 		}
-		a, err = b.Apply(ctx, "", diff, diff, unread{t})
+		a, err = b.Apply(ctx, "", diff, diff, unread{t}, nil)
 		if err != nil || a.Size != 5 {
 			t.Errorf("again: %+v, %v", a, err)
 		}
@@ -233,7 +233,7 @@ func TestConcurrentApply(t *testing.T) {
 			diff := brig.DigestOf(data)
 			for range 3 {
 				wg.Go(func() {
-					if _, err := b.Apply(t.Context(), base, brig.ChainID(base, diff), diff, bytes.NewReader(data)); err != nil {
+					if _, err := b.Apply(t.Context(), base, brig.ChainID(base, diff), diff, bytes.NewReader(data), nil); err != nil {
 						t.Error(err)
 					}
 				})
@@ -257,7 +257,7 @@ func TestDropWhileAChildIsMade(t *testing.T) {
 		r, w := io.Pipe()
 		done := make(chan error)
 		go func() {
-			_, err := b.Apply(t.Context(), base, brig.ChainID(base, diff), diff, r)
+			_, err := b.Apply(t.Context(), base, brig.ChainID(base, diff), diff, r, nil)
 			done <- err
 		}()
 		w.Write(data[:600])
@@ -275,7 +275,7 @@ func TestCancelledApplyLeavesNothing(t *testing.T) {
 		data := tarball("f b 1")
 		diff := brig.DigestOf(data)
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := b.Apply(ctx, base, brig.ChainID(base, diff), diff, io.MultiReader(bytes.NewReader(data[:600]), canceller{cancel}, bytes.NewReader(data[600:])))
+		_, err := b.Apply(ctx, base, brig.ChainID(base, diff), diff, io.MultiReader(bytes.NewReader(data[:600]), canceller{cancel}, bytes.NewReader(data[600:])), nil)
 		b.kind("cancelled", err, errs.Canceled)
 		next := b.add(base, "f c 1")
 		_, p := b.run(next)

@@ -138,7 +138,7 @@ func TestZFSForeignSnapshots(t *testing.T) {
 		b.zfs("snapshot", b.imageOf(next)+"@l3")
 		data := tarball("f junk 1")
 		diff := brig.DigestOf(data)
-		_, err := b.Apply(ctx, next, brig.ChainID(next, diff), diff, bytes.NewReader(append(data, 1)))
+		_, err := b.Apply(ctx, next, brig.ChainID(next, diff), diff, bytes.NewReader(append(data, 1)), nil)
 		b.kind("bad layer", err, errs.Invalid)
 		if !b.has("i/" + filepath.Base(b.imageOf(next)) + "@l3") {
 			t.Error("a foreign snapshot was taken for ours")

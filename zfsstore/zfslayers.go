@@ -14,9 +14,13 @@ import (
 )
 
 // begin lets the parent's dataset grow if the parent is its newest layer and nobody else does, else it makes a new one.
-func (d *zfsDriver) begin(ctx context.Context, rid brig.RID, lineage []layer) (*work, error) {
+func (d *zfsDriver) begin(ctx context.Context, rid brig.RID, p *parent) (*work, error) {
+	lineage, err := p.lineage(ctx)
+	if err != nil {
+		return nil, err
+	}
 	w := &work{rid: rid, snap: 1, opts: tarfs.Options{Whiteouts: tarfs.Apply}, dir: d.path("w", string(rid))}
-	err := os.Mkdir(w.dir, 0o711)
+	err = os.Mkdir(w.dir, 0o711)
 	switch {
 	case err != nil:
 	case len(lineage) == 0:
@@ -122,6 +126,8 @@ func (d *zfsDriver) commit(ctx context.Context, w *work, l layer) (layer, error)
 	d.release(l.RID, true)
 	return l, nil
 }
+
+func (d *zfsDriver) unsynced() string { return "" }
 
 func (d *zfsDriver) abort(ctx context.Context, w *work) error {
 	err := d.unwork(ctx, w)

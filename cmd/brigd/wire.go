@@ -25,6 +25,7 @@ import (
 var (
 	_ brt.RootFS     = (*zfsstore.Store)(nil)
 	_ brt.Layers     = (*zfsstore.Store)(nil)
+	_ brt.Syncer     = (*zfsstore.Store)(nil)
 	_ brt.VolumeData = (*zfsstore.Store)(nil)
 	_ brt.Leftovers  = (*zfsstore.Store)(nil)
 	_ brt.Jails      = (*jailer.Jailer)(nil)
@@ -126,7 +127,7 @@ func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
+		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
 		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version,
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 const maxGet = 16 << 20
 
 // A Store is a directory of blobs.
-type Store struct{ sums, tmp string }
+type Store struct{ dir, sums, tmp string }
 
 // An Entry is one blob that List found.
 type Entry struct {
@@ -32,7 +32,7 @@ type Entry struct {
 
 // Open makes dir if it is missing and removes unfinished blobs.
 func Open(dir string) (*Store, error) {
-	s := &Store{filepath.Join(dir, "sha256"), filepath.Join(dir, "tmp")}
+	s := &Store{dir, filepath.Join(dir, "sha256"), filepath.Join(dir, "tmp")}
 	if err := os.RemoveAll(s.tmp); err != nil {
 		return nil, err
 	}
@@ -43,6 +43,9 @@ func Open(dir string) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Dir is the directory that a caller syncs to make blobs durable.
+func (s *Store) Dir() string { return s.dir }
 
 // Put reads r to its end and keeps its bytes. want "" accepts any digest, size -1 any length (bytes); more bytes than size are not read.
 // It returns what it stored; on error nothing is stored. It stops between reads when ctx ends.
