@@ -16,6 +16,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/undo"
 )
 
@@ -87,6 +88,7 @@ func (c *Containers) build(ctx context.Context, d *brig.Container, size int64, u
 	if err := c.fill(ctx, d); err != nil {
 		return nil, err
 	}
+	fault.Point("container.made")
 	ct := &container{id: d.ID, lock: newLock(), rec: d}
 	puts, err := m.records()
 	if err != nil {
@@ -101,6 +103,7 @@ func (c *Containers) build(ctx context.Context, d *brig.Container, size int64, u
 	if err := c.cfg.Records.Put(ctx, puts, nil); err != nil {
 		return nil, errs.Wrap(err, "save container %s", d.ID.Short())
 	}
+	fault.Point("container.recorded")
 	c.addVolumes(m.volumes)
 	c.mu.Lock()
 	c.byID[d.ID] = ct
@@ -318,9 +321,11 @@ func (c *Containers) destroy(ctx context.Context, ct *container, volumes bool) e
 		c.show(ct, cur)
 		return errs.Wrap(err, "remove container %s", ct.id.Short())
 	}
+	fault.Point("container.forgotten")
 	if err := c.wipe(ctx, cur); err != nil {
 		return errors.Join(errs.Wrap(err, "container %s", ct.id), c.dead(ctx, ct, next, vols))
 	}
+	fault.Point("container.wiped")
 	err := c.dropVolumes(ctx, vols)
 	c.forget(ct)
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // find returns the image that s means, and the normalized reference that led to it, "" if an ID or a prefix of one did. A name wins over
@@ -192,9 +193,11 @@ func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (mo
 	if len(puts) == 0 {
 		return moved, nil
 	}
+	fault.Point("image.whole")
 	if err := i.Records.Put(ctx, puts, nil); err != nil {
 		return nil, errs.Wrap(err, "record image %s", shortDigest(img.ID))
 	}
+	fault.Point("image.recorded")
 	if old == nil {
 		i.enter(img)
 		i.aci.add(img.ID)

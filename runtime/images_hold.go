@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // A keeper counts who needs each of some things that are named by digest (chains, or blobs), and drops one when the last lets go. So
@@ -52,6 +53,7 @@ func (k *keeper) dropLocked(ctx context.Context, d brig.Digest) (bool, error) {
 	k.dropping[d] = c
 	k.mu.Unlock()
 	err := k.drop(ctx, d)
+	fault.Point("unneeded.dropped")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.dropping, d)

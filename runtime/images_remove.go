@@ -6,6 +6,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // A removal is one docker rmi: what it will take away, decided before anything is.
@@ -182,6 +183,7 @@ func (i *Images) forget(ctx context.Context, r *removal) error {
 	if err := i.Records.Put(ctx, nil, gone); err != nil {
 		return errs.Wrap(err, "remove image %s", shortDigest(r.img.ID))
 	}
+	fault.Point("image.forgotten")
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, ref := range r.untag {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/tarfs"
 	"github.com/brigd/brig/internal/undo"
 )
@@ -101,6 +102,7 @@ func (c *Containers) makeVolume(ctx context.Context, spec brig.VolumeSpec, u *un
 	u.Push("forget volume", func(context.Context) error { c.unhide(v.Dataset); return nil })
 	u.Push("remove volume", func(ctx context.Context) error { return c.cfg.VolumeData.RemoveVolume(ctx, v.Dataset) })
 	path, err := c.cfg.VolumeData.MakeVolume(ctx, v.Dataset, size)
+	fault.Point("volume.unrecorded")
 	v.Mountpoint = path
 	return v, errs.Wrap(err, "create volume %s", v.Name)
 }
@@ -209,6 +211,7 @@ func (c *Containers) VolumeRemove(ctx context.Context, name string, force bool) 
 	if err := c.cfg.Records.Put(ctx, nil, []brig.Record{{Kind: kindVolume, Key: name}}); err != nil {
 		return errs.Wrap(err, "remove %s", name)
 	}
+	fault.Point("volume.forgotten")
 	return c.dropVolumes(context.WithoutCancel(ctx), []*brig.Volume{v})
 }
 
@@ -230,6 +233,7 @@ func (c *Containers) dropVolumes(ctx context.Context, vs []*brig.Volume) error {
 	var all []error
 	for _, v := range vs {
 		err := c.cfg.VolumeData.RemoveVolume(ctx, v.Dataset)
+		fault.Point("volume.dropped")
 		if err != nil {
 			all = append(all, errs.Wrap(err, "remove volume %s", v.Name))
 			r, err := volumeRecord(v)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // dirs is what the drivers share that keep layers and containers as directories: each is made in w/ and renamed into place.
@@ -36,6 +37,7 @@ func (d *dirs) newWork(rid brig.RID, name string) (string, error) {
 	if err := os.Mkdir(d.path("w", string(rid)), 0o711); err != nil {
 		return "", err
 	}
+	fault.Point("work.made")
 	return dir, freshRoot(dir)
 }
 
@@ -85,7 +87,10 @@ func (d *dirs) commit(_ context.Context, w *work, l layer) (layer, error) {
 	if err := os.WriteFile(filepath.Join(dir, "layer.json"), b, 0o600); err != nil {
 		return layer{}, err
 	}
-	return l, os.Rename(dir, d.path("l", string(w.rid)))
+	fault.Point("layer.named")
+	err = os.Rename(dir, d.path("l", string(w.rid)))
+	fault.Point("layer.placed")
+	return l, err
 }
 
 func (d *dirs) unsynced() string { return d.root }
@@ -109,6 +114,7 @@ func (d *dirs) discard(kind string, rid brig.RID) error {
 	if err != nil {
 		return err
 	}
+	fault.Point("discard.hidden")
 	if err := os.RemoveAll(tomb); err != nil {
 		d.log.Warn("what was removed could not be deleted wholly; it will be tried again", "dir", tomb, "err", err)
 	}
@@ -148,9 +154,11 @@ func (d *dirs) place(id brig.RID, lineage []layer) error {
 	if err := os.Symlink(parent, filepath.Join(dir, parentLink)); err != nil {
 		return err
 	}
+	fault.Point("root.linked")
 	if err := os.Rename(dir, d.path("c", string(id))); err != nil {
 		return err
 	}
+	fault.Point("root.placed")
 	return syncDir(d.path("c"))
 }
 
@@ -227,6 +235,7 @@ func (d *dirs) makeVolume(_ context.Context, id brig.RID, size int64, driver str
 		}
 		return "", err
 	}
+	fault.Point("volume.made")
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/tarfs"
 	"golang.org/x/sys/unix"
 )
@@ -328,11 +329,13 @@ func (d *overlay) mount(_ context.Context, id brig.RID, lineage []layer) (string
 	if m, err := isMount(target); err != nil || m {
 		return target, err
 	}
+	fault.Point("root.mountpoint")
 	s := d.stack(lineage)
 	s.upper, s.work = d.path("c", string(id), "upper"), d.path("c", string(id), "work")
 	if err := d.attach(s, target); err != nil {
 		return "", errors.Join(err, os.Remove(target))
 	}
+	fault.Point("root.mounted")
 	return target, nil
 }
 
@@ -341,6 +344,7 @@ func (d *overlay) unmount(ctx context.Context, id brig.RID) error {
 	if err := unmountDir(ctx, d.log, target); err != nil {
 		return err
 	}
+	fault.Point("root.unmounted")
 	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // Prepare makes the root file system id as a clone of the chain parent, "" for an empty one. size is a quota in bytes, 0 for none.
@@ -33,6 +34,7 @@ func (s *Store) Prepare(ctx context.Context, id brig.RID, parent brig.Digest, si
 	if err := s.d.clone(ctx, id, lin, size); err != nil {
 		return errs.Wrap(err, "make container dataset %s", id)
 	}
+	fault.Point("root.made")
 	s.mu.Lock()
 	s.roots[id] = parent
 	s.mu.Unlock()
@@ -106,6 +108,7 @@ func (s *Store) Remove(ctx context.Context, id brig.RID) error {
 	if err := s.d.remove(ctx, id); err != nil {
 		return errs.Wrap(err, "remove container dataset %s", id)
 	}
+	fault.Point("root.removed")
 	s.mu.Lock()
 	delete(s.roots, id)
 	s.mu.Unlock()

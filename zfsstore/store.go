@@ -29,6 +29,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/tarfs"
 )
 
@@ -346,7 +347,9 @@ func (s *Store) apply(ctx context.Context, rid brig.RID, p *parent, l layer, tar
 	if err != nil {
 		return layer{}, err
 	}
+	fault.Point("layer.begun")
 	if l.Size, err = fill(ctx, w, l.Diff, tar); err == nil {
+		fault.Point("layer.filled")
 		_, err = p.lineage(ctx)
 	}
 	if err == nil {
@@ -383,6 +386,7 @@ func (s *Store) Sync(ctx context.Context, also ...string) error {
 		}
 		synced[dev] = true
 	}
+	fault.Point("store.synced")
 	return nil
 }
 

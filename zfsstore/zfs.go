@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/fault"
 	gozfs "github.com/mistifyio/go-zfs/v4"
 )
 
@@ -146,7 +147,12 @@ func (d *zfsDriver) show(ctx context.Context, name, dir string) error {
 	if m, err := isMount(dir); err != nil || m {
 		return err
 	}
-	return mountZFS(ctx, name, dir)
+	fault.Point("zfs.mountpoint")
+	if err := mountZFS(ctx, name, dir); err != nil {
+		return err
+	}
+	fault.Point("zfs.mounted")
+	return nil
 }
 
 // hide undoes show. With the directory Linux takes away what other mount namespaces have mounted there (fs/namespace.c,
@@ -155,6 +161,7 @@ func (d *zfsDriver) hide(ctx context.Context, dir string) error {
 	if err := unmountDir(ctx, d.log, dir); err != nil {
 		return err
 	}
+	fault.Point("zfs.unmounted")
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -174,6 +181,7 @@ func (d *zfsDriver) remove(ctx context.Context, id brig.RID) error {
 	if err := d.unmount(ctx, id); err != nil {
 		return err
 	}
+	fault.Point("zfs.root.hidden")
 	return d.retire(ctx, d.ds("c", id))
 }
 
@@ -207,6 +215,7 @@ func (d *zfsDriver) makeVolume(ctx context.Context, id brig.RID, size int64) (st
 	if err := create(ctx, d.ds("v", id), quota(size)...); err != nil && !errors.Is(err, errExists) {
 		return "", err
 	}
+	fault.Point("zfs.volume.made")
 	if err := d.show(ctx, d.ds("v", id), dir); err != nil {
 		return "", err
 	}
@@ -217,6 +226,7 @@ func (d *zfsDriver) removeVolume(ctx context.Context, id brig.RID) error {
 	if err := d.hide(ctx, d.path("v", string(id))); err != nil {
 		return err
 	}
+	fault.Point("zfs.volume.hidden")
 	return d.retire(ctx, d.ds("v", id))
 }
 

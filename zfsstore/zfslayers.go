@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/tarfs"
 )
 
@@ -37,6 +38,7 @@ func (d *zfsDriver) begin(ctx context.Context, rid brig.RID, p *parent) (*work, 
 		}
 	}
 	if err == nil {
+		fault.Point("zfs.layer.made")
 		err = mountZFS(ctx, w.ds, w.dir)
 	}
 	if err == nil && len(lineage) == 0 {
@@ -101,6 +103,7 @@ func (d *zfsDriver) unwork(ctx context.Context, w *work) error {
 	if err := unmountDir(ctx, d.log, w.dir); err != nil {
 		return err
 	}
+	fault.Point("zfs.work.unmounted")
 	if err := os.Remove(w.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -117,6 +120,7 @@ func (d *zfsDriver) commit(ctx context.Context, w *work, l layer) (layer, error)
 	if err != nil {
 		return layer{}, err
 	}
+	fault.Point("zfs.layer.taken")
 	if err := d.unwork(ctx, w); err != nil {
 		return layer{}, err
 	}
@@ -158,6 +162,7 @@ func (d *zfsDriver) drop(ctx context.Context, l layer) error {
 	if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
+	fault.Point("zfs.layer.dropped")
 	d.mu.Lock()
 	d.snaps[l.RID] = slices.DeleteFunc(d.snaps[l.RID], func(n int) bool { return n == l.Snap })
 	newest, tip := d.tip(l.RID) < l.Snap, d.tip(l.RID)

@@ -25,7 +25,7 @@ trap 'exit 130' INT TERM HUP
 
 cp -a "$cache/root" "$run/root"
 cp "$here/init" "$run/root/init"
-CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "${GO:-go}" test -c -o "$run/root/suite" "$here/../../zfsstore"
+CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "${GO:-go}" test -c -tags faults -o "$run/root/suite" "$here/../../zfsstore"
 printf '%s\n' -test.v "-test.run=${RUN:-.}" "-test.timeout=${timeout}s" >"$run/root/args"
 (cd "$run/root" && find . | cpio --quiet -o -H newc | gzip -1) >"$run/initrd"
 

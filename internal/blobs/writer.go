@@ -13,6 +13,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // ErrAborted is what followers of an aborted blob read.
@@ -127,6 +128,7 @@ func (w *Writer) place(d brig.Digest) error {
 	if err := errors.Join(w.file.Sync(), w.file.Close()); err != nil {
 		return err
 	}
+	fault.Point("blob.synced")
 	to := filepath.Join(w.store.sums, d.Hex())
 	w.mu.Lock()
 	err := os.Rename(w.path, to)
@@ -137,6 +139,7 @@ func (w *Writer) place(d brig.Digest) error {
 	if err != nil {
 		return err
 	}
+	fault.Point("blob.placed")
 	dir, err := os.Open(w.store.sums)
 	if err != nil {
 		return err
