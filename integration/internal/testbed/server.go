@@ -20,7 +20,8 @@ type Server struct {
 	Host  string // unix://PATH
 	Root  string // "" unless Owned
 	Owned bool
-	Log   string // file that holds what brigd said, over all its lives
+	Log   string   // file that holds what brigd said, over all its lives
+	Env   []string // more variables for brigd
 	bin   string
 	args  []string
 	cmd   *exec.Cmd
@@ -61,6 +62,7 @@ func (s *Server) Start(ctx context.Context) error {
 func (s *Server) Command(ctx context.Context) *exec.Cmd {
 	args := append([]string{"--root", s.Root, "--host", s.Host, "--log-level", "debug"}, s.args...)
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "brigd"), args...)
+	cmd.Env = append(os.Environ(), s.Env...)
 	// A group of its own: a Ctrl-C that is meant for the tests must not reach it first.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
@@ -74,6 +76,9 @@ func (s *Server) Kill() {
 	s.cmd.Process.Kill()
 	<-s.done
 }
+
+// Gone is closed when brigd has ended, however that came about.
+func (s *Server) Gone() <-chan struct{} { return s.done }
 
 func (s *Server) Stop() error {
 	if s.cmd == nil {
