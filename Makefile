@@ -31,6 +31,7 @@ check:
 
 unit:
 	$(GO) test -timeout 10m $(UNIT)
+	$(GO) test -timeout 5m -tags faults -run Killed ./zfsstore/
 
 # A nested module: docker2aci needs an image-spec that nothing else here can live with.
 oracle:
