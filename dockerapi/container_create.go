@@ -30,7 +30,9 @@ func (s *Server) containerCreate(ctx context.Context, r *request) (response, err
 	}
 	req.Name = strings.TrimPrefix(r.query.Get("name"), "/")
 	if r.version >= 41 {
-		req.Platform = r.query.Get("platform")
+		if req.Platform, err = s.platform(r); err != nil {
+			return nil, err
+		}
 	}
 	id, more, err := s.Containers.Create(ctx, req)
 	if err != nil {

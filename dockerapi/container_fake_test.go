@@ -45,7 +45,12 @@ type ship struct {
 
 func (f *fleet) find(ref string) (*ship, error) {
 	for _, s := range f.ships {
-		if s.c.Name == ref || strings.HasPrefix(string(s.c.ID), ref) && ref != "" {
+		if s.c.Name == ref {
+			return s, nil
+		}
+	}
+	for _, s := range f.ships { // a random ID may begin with another's name
+		if strings.HasPrefix(string(s.c.ID), ref) && ref != "" {
 			return s, nil
 		}
 	}

@@ -12,9 +12,9 @@ import (
 )
 
 // imageImport is docker import, of what the client sends or of what a URL gives.
-func (s *Server) imageImport(ctx context.Context, r *request) (response, error) {
+func (s *Server) imageImport(ctx context.Context, r *request, platform string) (response, error) {
 	q := r.query
-	p := brig.ImportRequest{Platform: q.Get("platform"), Message: q.Get("message"), Changes: q["changes"]}
+	p := brig.ImportRequest{Platform: platform, Message: q.Get("message"), Changes: q["changes"]}
 	if src := q.Get("fromSrc"); src != "-" {
 		if p.Source = src; !strings.Contains(src, "://") {
 			p.Source = "http://" + src

@@ -69,6 +69,9 @@ type healthDoc struct {
 
 // imageInspect tolerates the parameter manifests: brig keeps one platform of an image, so there is no list to show.
 func (s *Server) imageInspect(ctx context.Context, r *request) (response, error) {
+	if err := s.onPlatform(ctx, r, 49, r.vars["name"]); err != nil {
+		return nil, err
+	}
 	i, err := s.Images.ImageGet(ctx, r.vars["name"])
 	if err != nil {
 		return nil, err

@@ -20,6 +20,9 @@ func (s *Server) imagePush(ctx context.Context, r *request) (response, error) {
 	if ref.digest {
 		return nil, errs.New(errs.Invalid, "cannot push a digest reference")
 	}
+	if err := s.onPlatform(ctx, r, 46, ref.name+":"+ref.tagOr("latest")); err != nil {
+		return nil, err
+	}
 	if err := r.drain(); err != nil {
 		return nil, err
 	}

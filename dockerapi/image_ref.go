@@ -3,7 +3,6 @@ package dockerapi
 import (
 	"encoding/base64"
 	"encoding/json"
-	"regexp"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -82,14 +81,4 @@ func splitBasic(s string) (user, password string) {
 func decodeBase64(s string) ([]byte, error) {
 	s = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(s, "="))
 	return base64.RawStdEncoding.DecodeString(s)
-}
-
-var platformRE = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){0,2}$`)
-
-// checkPlatform accepts "" and os[/arch[/variant]].
-func checkPlatform(p string) error {
-	if p != "" && !platformRE.MatchString(p) {
-		return errs.New(errs.Invalid, "%q is an invalid platform: want os[/arch[/variant]]", p)
-	}
-	return nil
 }

@@ -70,6 +70,9 @@ func (s *Server) imageRemove(ctx context.Context, r *request) (response, error) 
 }
 
 func (s *Server) imageHistory(ctx context.Context, r *request) (response, error) {
+	if err := s.onPlatform(ctx, r, 48, r.vars["name"]); err != nil {
+		return nil, err
+	}
 	lines, err := s.Images.ImageHistory(ctx, r.vars["name"])
 	if err != nil {
 		return nil, err

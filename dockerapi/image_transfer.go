@@ -13,13 +13,13 @@ import (
 
 // imageCreate is docker pull, and docker import.
 func (s *Server) imageCreate(ctx context.Context, r *request) (response, error) {
-	platform := r.query.Get("platform")
-	if err := checkPlatform(platform); err != nil {
+	platform, err := s.platform(r)
+	if err != nil {
 		return nil, err
 	}
 	from := r.query.Get("fromImage")
 	if from == "" {
-		return s.imageImport(ctx, r)
+		return s.imageImport(ctx, r, platform)
 	}
 	ref, err := parseImageRef(from, r.query.Get("tag"))
 	if err != nil {
@@ -59,16 +59,19 @@ func (s *Server) imageLoad(ctx context.Context, r *request) (response, error) {
 }
 
 func (s *Server) imageSave(ctx context.Context, r *request) (response, error) {
-	return s.save(ctx, []string{r.vars["name"]})
+	return s.save(ctx, r, []string{r.vars["name"]})
 }
 
 func (s *Server) imageSaveMany(ctx context.Context, r *request) (response, error) {
-	return s.save(ctx, r.query["names"])
+	return s.save(ctx, r, r.query["names"])
 }
 
-func (s *Server) save(ctx context.Context, refs []string) (response, error) {
+func (s *Server) save(ctx context.Context, r *request, refs []string) (response, error) {
 	if len(refs) == 0 {
 		return nil, errs.New(errs.Invalid, "no image names given")
+	}
+	if err := s.onPlatform(ctx, r, 48, refs...); err != nil {
+		return nil, err
 	}
 	return asStream("application/x-tar", func(w io.Writer) error { return s.Transfers.Save(ctx, refs, w) }), nil
 }

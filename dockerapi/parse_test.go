@@ -141,11 +141,3 @@ func TestAuthFromHeader(t *testing.T) {
 		}
 	}
 }
-
-func TestCheckPlatform(t *testing.T) {
-	for p, ok := range map[string]bool{"": true, "linux": true, "linux/arm64": true, "linux/arm/v7": true, "a/b/c/d": false, "linux/": false, "a b": false} {
-		if err := checkPlatform(p); (err == nil) != ok {
-			t.Errorf("%q: %v", p, err)
-		}
-	}
-}

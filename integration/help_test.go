@@ -148,5 +148,6 @@ var dockerdDiffers = map[string]string{
 	"run privileged":  "dockerd fails where the daemon itself lacks a capability; brig starts the container reduced, with a warning",
 	"exec privileged": "as run privileged",
 	"commit signal":   "dockerd 20.10 does not take STOPSIGNAL as a change",
+	"import platform": "dockerd 20.10 takes nothing but the system of an import's platform",
 	"zstd":            "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
 }

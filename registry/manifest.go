@@ -160,7 +160,7 @@ func (r *rawDescriptor) platform() (p brig.Platform, ok bool) {
 	if r.Platform == nil || r.Platform.OS == "" && r.Platform.Architecture == "" {
 		return p, false
 	}
-	return normal(brig.Platform{OS: r.Platform.OS, Architecture: r.Platform.Architecture, Variant: r.Platform.Variant}), true
+	return brig.Platform{OS: r.Platform.OS, Architecture: r.Platform.Architecture, Variant: r.Platform.Variant}.Normal(), true
 }
 
 // pick chooses the entry of an index for the first of the wanted platforms that it has. Entries that are not image manifests
@@ -177,7 +177,7 @@ func pick(d *document, want []brig.Platform) (brig.Descriptor, error) {
 		}
 	}
 	for _, w := range want {
-		for _, c := range candidates(normal(w)) {
+		for _, c := range w.Runs() {
 			for i := range d.parsed.Manifests {
 				e := &d.parsed.Manifests[i]
 				if p, ok := e.platform(); ok && p == c && isManifest(e.MediaType) {

@@ -45,6 +45,8 @@ type Config struct {
 	CertsDir  string
 	UserAgent string       // "": brig
 	Log       *slog.Logger // nil: none
+	// Platforms are looked for in indexes when nobody asks for one, the best first; none: what this host runs by itself.
+	Platforms []brig.Platform
 }
 
 // A Registry is a client of any number of registries. Its methods may be used from several goroutines.
@@ -119,7 +121,7 @@ func (r *Registry) Resolve(ctx context.Context, ref, platform string, auth brig.
 	}
 	digest, doc := brig.DigestOf(top.bytes), top
 	if top.isIndex() {
-		if doc, err = s.choose(ctx, top, wanted(platform)); err != nil {
+		if doc, err = s.choose(ctx, top, r.wanted(platform)); err != nil {
 			return nil, pullError(err, named)
 		}
 	}
@@ -232,18 +234,17 @@ func tagOrDigest(n reference.Named) string {
 	return "latest"
 }
 
-// defaultPlatforms are tried in order when no platform is asked for: freebsd runs linux images too.
-func defaultPlatforms(goos, goarch string) []brig.Platform {
-	p := []brig.Platform{{OS: goos, Architecture: goarch}}
-	if goos == "freebsd" {
-		p = append(p, brig.Platform{OS: "linux", Architecture: goarch})
+// wanted lists the platforms to look for, the best first; platform "": those that the configuration names.
+func (r *Registry) wanted(platform string) []brig.Platform {
+	if platform == "" && len(r.config.Platforms) > 0 {
+		return r.config.Platforms
 	}
-	return p
+	return wanted(platform)
 }
 
 func wanted(platform string) []brig.Platform {
 	if platform == "" {
-		return defaultPlatforms(runtime.GOOS, runtime.GOARCH)
+		return brig.DefaultPlatforms(runtime.GOOS, runtime.GOARCH)
 	}
 	p := brig.ParsePlatform(platform)
 	if p.Architecture == "" {

@@ -33,7 +33,7 @@ type ImageSource interface {
 	With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error
 }
 
-// ContainersConfig is what NewContainers needs; every field but Driver, Cgroup and Freed must be set.
+// ContainersConfig is what NewContainers needs; every field but Driver, Platforms, Cgroup and Freed must be set.
 type ContainersConfig struct {
 	RootFS     RootFS
 	VolumeData VolumeData
@@ -45,7 +45,8 @@ type ContainersConfig struct {
 	Networks   Networks
 	Records    Records
 	Images     ImageSource
-	Maker      ImageMaker // for Commit alone
+	Maker      ImageMaker      // for Commit alone
+	Platforms  []brig.Platform // that this host runs; one with an image for another is warned of. None: no warnings
 	Bus        Publisher
 	Root       string // brigd's root directory; containers/ and run/ beneath it are ours
 	Driver     string // name of the storage driver, for inspect

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -70,7 +71,16 @@ func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig
 	}
 	u.Release()
 	c.event(ct.rec, "create")
-	return d.ID, c.cfg.Host.Warnings(&d.Spec), nil
+	return d.ID, append(c.platformWarnings(r.Platform, img.Platform), c.cfg.Host.Warnings(&d.Spec)...), nil
+}
+
+// platformWarnings is dockerd's warning of an image for another platform that nobody has asked for.
+func (c *Containers) platformWarnings(asked string, has brig.Platform) []string {
+	suits := func(p brig.Platform) bool { return p.Suits(has) }
+	if asked != "" || len(c.cfg.Platforms) == 0 || slices.ContainsFunc(c.cfg.Platforms, suits) {
+		return nil
+	}
+	return []string{fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested", has, c.cfg.Platforms[0])}
 }
 
 // build makes d's volumes and root file system and commits it.

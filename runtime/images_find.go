@@ -63,9 +63,8 @@ func (i *Images) With(ctx context.Context, ref, platform string, use func(*brig.
 	img := e.img
 	i.mu.Unlock()
 	defer i.unpin(e)
-	if platform != "" && !matches(i.Host, brig.ParsePlatform(platform), img.Platform) {
-		return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
-			ref, img.Platform, strings.ToLower(platform))
+	if err := i.checkPlatform(img, ref, platform); err != nil {
+		return err
 	}
 	return use(img)
 }
@@ -104,23 +103,20 @@ func (i *Images) borrow(ctx context.Context, ref string) (img *brig.Image, l *le
 	return img, l, err
 }
 
-// matches reports whether an image made for have is what want asks for. What want leaves open is the host's, but for a variant,
-// which then may be any. arm64 and arm64/v8 are the same.
-func matches(host, want, have brig.Platform) bool {
+// checkPlatform is the error, NotFound in dockerd's words, of an image that isn't made for the platform asked for; "" asks for none.
+func (i *Images) checkPlatform(img *brig.Image, ref, platform string) error {
+	if platform == "" {
+		return nil
+	}
+	want := brig.ParsePlatform(platform)
 	if want.Architecture == "" {
-		want.Architecture, want.Variant = host.Architecture, ""
+		want.Architecture, want.Variant = i.Host.Architecture, i.Host.Variant
 	}
-	alias := map[string]string{"x86_64": "amd64", "aarch64": "arm64"}
-	if a, ok := alias[want.Architecture]; ok {
-		want.Architecture = a
+	if want.Suits(img.Platform) {
+		return nil
 	}
-	variant := func(p brig.Platform) string {
-		if p.Architecture == "arm64" && p.Variant == "" {
-			return "v8"
-		}
-		return p.Variant
-	}
-	return want.OS == have.OS && want.Architecture == have.Architecture && (want.Variant == "" || variant(want) == variant(have))
+	return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
+		ref, img.Platform, want.Normal())
 }
 
 // ImageTag gives an image one more name, which another image may lose by it.

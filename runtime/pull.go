@@ -28,9 +28,24 @@ func (i *Images) Pull(ctx context.Context, r brig.PullRequest, progress func(bri
 			return err
 		}
 		i.pulled(rep, reference.FamiliarString(named), updated)
+		i.warnPlatform(rep, named, r.Platform)
 		return nil
 	}
 	return i.pullAll(ctx, named, r, rep)
+}
+
+// warnPlatform says so if what was pulled isn't for the platform that was asked for. As dockerd, a pull takes an image that its registry
+// has for one platform alone.
+func (i *Images) warnPlatform(rep *reporter, named reference.Named, platform string) {
+	i.mu.Lock()
+	e, _, err := i.find(named.String())
+	i.mu.Unlock()
+	if err == nil {
+		err = i.checkPlatform(e.img, reference.FamiliarString(named), platform)
+	}
+	if err != nil {
+		rep.say("", "WARNING: "+err.Error())
+	}
 }
 
 // pullAll pulls every tag of a repository. There is one event for all, as with dockerd.

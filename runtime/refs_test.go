@@ -129,19 +129,3 @@ func TestSplitAndSingle(t *testing.T) {
 		}
 	}
 }
-
-func TestMatches(t *testing.T) {
-	host := brig.Platform{OS: "linux", Architecture: "amd64"}
-	for _, c := range []struct {
-		want, have string
-		ok         bool
-	}{
-		{"linux", "linux/amd64", true}, {"linux", "linux/arm64", false}, {"linux/amd64", "linux/amd64", true}, {"linux/x86_64", "linux/amd64", true},
-		{"linux/arm64", "linux/arm64/v8", true}, {"linux/arm64/v8", "linux/arm64", true}, {"linux/aarch64", "linux/arm64", true},
-		{"linux/arm/v6", "linux/arm/v7", false}, {"linux/arm", "linux/arm/v7", true}, {"freebsd/amd64", "linux/amd64", false}, {"Linux/AMD64", "linux/amd64", true},
-	} {
-		if got := matches(host, brig.ParsePlatform(c.want), brig.ParsePlatform(c.have)); got != c.ok {
-			t.Errorf("%s for %s: %v", c.have, c.want, got)
-		}
-	}
-}

@@ -51,6 +51,7 @@ func command() *cobra.Command {
 	f.StringVarP(&flags.LogLevel, "log-level", "l", flags.LogLevel, "debug, info, warn or error")
 	f.StringVar(&flags.LogFormat, "log-format", flags.LogFormat, "auto, text or json")
 	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
+	f.StringSliceVar(&flags.Platforms, "platform", nil, "`OS/ARCH[/VARIANT]` of images that nobody asks a platform for; may be repeated, the best first (default: the host's)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c := config.Default()
 		if file != "" {
@@ -80,6 +81,7 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"shim":              func() { c.Shim = flags.Shim },
 		"log-level":         func() { c.LogLevel = flags.LogLevel },
 		"log-format":        func() { c.LogFormat = flags.LogFormat },
+		"platform":          func() { c.Platforms = flags.Platforms },
 		"insecure-registry": func() { c.InsecureRegistries = flags.InsecureRegistries },
 	} {
 		if cmd.Flags().Changed(name) {

@@ -72,6 +72,7 @@ type engine struct {
 	bus        *brt.Bus
 	images     *brt.Images
 	containers *brt.Containers
+	platforms  []brig.Platform // of images that nobody asks a platform for
 	closers    []func() error
 }
 
@@ -86,7 +87,7 @@ func (e *engine) Close() error {
 
 // open makes the parts beneath c.Root. On an error it has closed what it made.
 func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, err error) {
-	e := &engine{bus: brt.NewBus(busSize)}
+	e := &engine{bus: brt.NewBus(busSize), platforms: c.WantedPlatforms(goruntime.GOOS, goruntime.GOARCH)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -111,7 +112,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, err
 	}
 	e.closers = append(e.closers, e.networks.Close)
-	if e.registry, err = registry.New(registry.Config{Insecure: c.InsecureRegistries, CertsDir: "/etc/docker/certs.d", UserAgent: "brig/" + version, Log: log}); err != nil {
+	if e.registry, err = registry.New(registry.Config{Insecure: c.InsecureRegistries, CertsDir: "/etc/docker/certs.d", UserAgent: "brig/" + version, Log: log, Platforms: e.platforms}); err != nil {
 		return nil, err
 	}
 	if err := e.openImages(ctx, log); err != nil {
@@ -142,7 +143,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	driver, _ := e.store.Driver()
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails,
-		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Bus: e.bus,
+		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir,
 	})
 	if err != nil {

@@ -1,28 +1,6 @@
 package brig
 
-import (
-	"strings"
-	"time"
-)
-
-// Platform is os/architecture[/variant] in Go's and OCI's words.
-type Platform struct{ OS, Architecture, Variant string }
-
-// String returns "linux/arm64/v8".
-func (p Platform) String() string {
-	s := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		s += "/" + p.Variant
-	}
-	return s
-}
-
-// ParsePlatform reads os/arch[/variant]; an os alone ("linux") leaves Architecture empty.
-func ParsePlatform(s string) Platform {
-	f := strings.SplitN(strings.ToLower(s), "/", 3)
-	f = append(f, "", "", "")
-	return Platform{f[0], f[1], f[2]}
-}
+import "time"
 
 // An Image is the record of one image. Exact config, manifest and layer bytes are blobs.
 type Image struct {

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/brigd/brig/internal/brig"
 )
 
 // maxRoot bounds the root's length in bytes: a shim's socket lies 24 bytes deeper, and sun_path has room for 104 (FreeBSD) or 108 (Linux).
@@ -30,6 +32,7 @@ type Config struct {
 	LogLevel           string   `toml:"log-level"`           // debug, info, warn, error
 	LogFormat          string   `toml:"log-format"`          // auto, text, json; auto: text on a terminal
 	InsecureRegistries []string `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
+	Platforms          []string `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
 }
 
 // Default returns the configuration of a brigd without file and flags.
@@ -87,10 +90,27 @@ func (c *Config) Validate() error {
 	oneOf("storage", c.Storage, "auto", "zfs", "overlay", "copy")
 	oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf("log-format", c.LogFormat, "auto", "text", "json")
+	for _, p := range c.Platforms {
+		if _, err := brig.ReadPlatform(p, brig.Platform{}); err != nil || !strings.Contains(p, "/") {
+			bad("platforms: %q is not os/arch[/variant]", p)
+		}
+	}
 	if c.ZFSParent != "" && c.Storage != "auto" && c.Storage != "zfs" {
 		bad("zfs-parent: has no meaning with storage %q", c.Storage)
 	}
 	return errors.Join(errs...)
+}
+
+// WantedPlatforms returns Platforms as Validate has seen them; if there are none, what a host of that os and arch runs by itself.
+func (c *Config) WantedPlatforms(os, arch string) []brig.Platform {
+	var out []brig.Platform
+	for _, p := range c.Platforms {
+		out = append(out, brig.ParsePlatform(p).Normal())
+	}
+	if len(out) == 0 {
+		return brig.DefaultPlatforms(os, arch)
+	}
+	return out
 }
 
 // Level returns LogLevel as slog has it; Validate has seen that it is one.

@@ -28,7 +28,7 @@ func TestSampleIsTheDefault(t *testing.T) {
 		t.Errorf("the sample says %+v, the defaults are %+v", c, d)
 	}
 	b, _ := os.ReadFile("../../contrib/brigd.toml")
-	for _, key := range []string{"root", "hosts", "group", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries"} {
+	for _, key := range []string{"root", "hosts", "group", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms"} {
 		if !strings.Contains(string(b), key+" = ") {
 			t.Errorf("the sample doesn't show %s", key)
 		}

@@ -1,0 +1,56 @@
+package dockerapi
+
+import (
+	"context"
+	"encoding/json"
+	goruntime "runtime"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// platform reads the query parameter of pull, create and import, as a person writes it ("linux/arm64"). The result is in normal form, ""
+// if it isn't given.
+func (s *Server) platform(r *request) (string, error) {
+	asked := r.query.Get("platform")
+	if asked == "" {
+		return "", nil
+	}
+	p, err := brig.ReadPlatform(asked, brig.Platform{OS: s.ostype, Architecture: goruntime.GOARCH})
+	return p.String(), err
+}
+
+// platformDoc is an OCI platform in JSON, as clients from since on send it with requests about an image that is here; nil if it isn't given.
+func (r *request) platformDoc(since Version) (*brig.Platform, error) {
+	doc := r.query.Get("platform")
+	if doc == "" || r.version < since {
+		return nil, nil
+	}
+	var p struct{ OS, Architecture, Variant string }
+	if err := json.Unmarshal([]byte(doc), &p); err != nil {
+		return nil, errs.New(errs.Invalid, "failed to parse platform: %w", err)
+	}
+	if p.OS == "" || p.Architecture == "" {
+		return nil, errs.New(errs.Invalid, "both OS and Architecture must be provided")
+	}
+	out := brig.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}.Normal()
+	return &out, nil
+}
+
+// onPlatform refuses refs whose image, of which brig keeps one platform, isn't made for the one that the request asks for.
+func (s *Server) onPlatform(ctx context.Context, r *request, since Version, refs ...string) error {
+	want, err := r.platformDoc(since)
+	if err != nil || want == nil {
+		return err
+	}
+	for _, ref := range refs {
+		i, err := s.Images.ImageGet(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if !want.Suits(i.Platform) {
+			return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, i.Platform, want)
+		}
+	}
+	return nil
+}
