@@ -31,9 +31,12 @@ func (r *request) platformDoc(since Version) (*brig.Platform, error) {
 		return nil, errs.New(errs.Invalid, "failed to parse platform: %w", err)
 	}
 	if p.OS == "" || p.Architecture == "" {
-		return nil, errs.New(errs.Invalid, "both OS and Architecture must be provided")
+		return nil, errs.New(errs.Invalid, "invalid platform %s: both OS and Architecture must be provided", doc)
 	}
-	out := brig.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}.Normal()
+	out := brig.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
+	if _, err := brig.ReadPlatform(out.String(), out); err != nil {
+		return nil, errs.Wrap(err, "invalid platform")
+	}
 	return &out, nil
 }
 
@@ -49,7 +52,7 @@ func (s *Server) onPlatform(ctx context.Context, r *request, since Version, refs
 			return err
 		}
 		if !want.Suits(i.Platform) {
-			return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, i.Platform, want)
+			return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, i.Platform, want.Normal())
 		}
 	}
 	return nil

@@ -25,7 +25,6 @@ func TestPlatforms(t *testing.T) {
 		{"GET", "/images/app:1/history?platform=", ""},
 		{"GET", "/images/app:1/get?platform=", ""},
 		{"GET", "/images/get?names=app:1&platform=", ""},
-		{"POST", "/images/app/push?tag=1&platform=", ""},
 	} {
 		d.want(t, 200, c.method, c.path+amd, nil)
 		if got := d.message(t, 404, c.method, c.path+arm, nil); !strings.Contains(got, "was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)") {

@@ -58,10 +58,10 @@ func (i *Images) pushable(ref, platform string) error {
 	i.mu.Lock()
 	e := i.images[i.refs[ref]]
 	i.mu.Unlock()
-	if platform == "" || e == nil || matches(i.Host, brig.ParsePlatform(platform), e.img.Platform) {
+	if e == nil {
 		return nil
 	}
-	return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", familiar(ref), e.img.Platform, platform)
+	return i.checkPlatform(e.img, familiar(ref), platform)
 }
 
 // tagsOf returns the normalized tags of a repository, sorted.
