@@ -80,10 +80,14 @@ func check(t *testing.T, in []byte, want ...brig.ArchiveImage) []brig.ArchiveIma
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { done() })
-	if left, _ := os.ReadDir(spool); len(left) != 0 {
-		t.Errorf("left in the spool: %v", left)
-	}
+	t.Cleanup(func() {
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+		if left, _ := os.ReadDir(spool); len(left) != 0 {
+			t.Errorf("left in the spool: %v", left)
+		}
+	})
 	if len(got) != len(want) {
 		t.Fatalf("%d images, want %d", len(got), len(want))
 	}

@@ -94,21 +94,30 @@ func spoolIn(f *testing.F) string {
 	return spool
 }
 
-// loaded reads an archive, and checks that nothing comes to be in the spool nor beside it, and what every accepted archive must be like.
+// loaded reads an archive, and checks that nothing comes to be beside the spool nor stays in it, and what every accepted archive must be like.
 // What can be written again must read the same.
 func loaded(t *testing.T, c *Converter, spool string, b []byte) {
 	t.Helper()
 	images, done, err := c.ReadArchive(t.Context(), bytes.NewReader(b), spool)
-	for dir, want := range map[string]int{filepath.Dir(spool): 1, spool: 0} {
-		if left, err := os.ReadDir(dir); err != nil || len(left) != want {
-			t.Errorf("%s has %v, %v", dir, left, err)
+	holds := func(archives int) {
+		for dir, want := range map[string]int{filepath.Dir(spool): 1, spool: archives} {
+			if left, err := os.ReadDir(dir); err != nil || len(left) != want {
+				t.Errorf("%s has %v, %v", dir, left, err)
+			}
 		}
 	}
 	if err != nil {
+		holds(0)
 		isKind(t, err, errs.Invalid, errs.NotImplemented)
 		return
 	}
-	defer done()
+	holds(1)
+	defer func() {
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+		holds(0)
+	}()
 	for _, img := range images {
 		archiveImageOK(t, c, img)
 	}
@@ -117,11 +126,11 @@ func loaded(t *testing.T, c *Converter, spool string, b []byte) {
 		isKind(t, err, errs.Invalid, errs.NotImplemented)
 		return
 	}
-	again, done, err := c.ReadArchive(t.Context(), &out, spool)
+	again, doneAgain, err := c.ReadArchive(t.Context(), &out, spool)
 	if err != nil {
 		t.Fatalf("what was written can't be read: %v", err)
 	}
-	defer done()
+	defer doneAgain()
 	ids := map[brig.Digest]bool{}
 	for _, img := range again {
 		ids[brig.DigestOf(img.Config)] = true
@@ -150,8 +159,8 @@ func archiveImageOK(t *testing.T, c *Converter, img brig.ArchiveImage) {
 		if _, err := brig.ParseDigest(string(l.Diff)); err != nil {
 			t.Error(err)
 		}
-		if n := len(read(t, l)); l.Blob.Digest != "" && int64(n) != l.Blob.Size {
-			t.Errorf("layer of %d bytes, %d were said", n, l.Blob.Size)
+		if b := read(t, l); int64(len(b)) != l.Blob.Size || brig.DigestOf(b) != l.Blob.Digest {
+			t.Errorf("layer of %d bytes, %d and %s were said", len(b), l.Blob.Size, l.Blob.Digest)
 		}
 	}
 }

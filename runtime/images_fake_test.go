@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -285,10 +287,17 @@ func (imgArchives) ReadArchive(ctx context.Context, r io.Reader, spool string) (
 	var out []brig.ArchiveImage
 	for _, x := range a {
 		img := brig.ArchiveImage{Config: x.Config, Manifest: x.Manifest, Refs: x.Refs}
-		for _, l := range x.Layers {
-			img.Layers = append(img.Layers, brig.ArchiveLayer{Blob: l.Blob, Diff: l.Diff, Open: func() (io.ReadCloser, error) {
+		for n, l := range x.Layers {
+			layer := brig.ArchiveLayer{Blob: l.Blob, Diff: l.Diff, Open: func() (io.ReadCloser, error) {
 				return io.NopCloser(bytes.NewReader(l.Bytes)), nil
-			}})
+			}}
+			// As the converter does, give what is verified as a file: then it must be taken as one.
+			if brig.DigestOf(l.Bytes) == l.Blob.Digest && err == nil {
+				layer.File = filepath.Join(dir, brig.DigestOf(x.Config).Hex()+strconv.Itoa(n))
+				layer.Open = func() (io.ReadCloser, error) { return nil, errors.New("opened, though there is a file") }
+				err = os.WriteFile(layer.File, l.Bytes, 0o600)
+			}
+			img.Layers = append(img.Layers, layer)
 		}
 		out = append(out, img)
 	}

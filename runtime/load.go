@@ -80,7 +80,7 @@ func (i *Images) take(ctx context.Context, l *lease, a *brig.ArchiveImage, refs 
 	}
 	wants := make([]want, len(doc.Diffs))
 	for n, chain := range brig.ChainIDs(doc.Diffs) {
-		if wants[n], err = i.wantFromArchive(ctx, &a.Layers[n], doc.Diffs[n], chain, rep); err != nil {
+		if wants[n], err = i.wantFromArchive(ctx, l, &a.Layers[n], doc.Diffs[n], chain, rep); err != nil {
 			return nil, err
 		}
 	}
@@ -95,12 +95,19 @@ func (i *Images) take(ctx context.Context, l *lease, a *brig.ArchiveImage, refs 
 	return i.describe(ctx, l, doc, layers, a.Config, a.Manifest, ref)
 }
 
-func (i *Images) wantFromArchive(ctx context.Context, a *brig.ArchiveLayer, diff, chain brig.Digest, rep *reporter) (want, error) {
+// wantFromArchive describes a layer of an archive. One that has a file becomes a blob, held by l, without a copy: then its flight finds it.
+func (i *Images) wantFromArchive(ctx context.Context, l *lease, a *brig.ArchiveLayer, diff, chain brig.Digest, rep *reporter) (want, error) {
 	d := a.Blob
 	if d.Digest == "" || d.Size == 0 {
 		var err error
 		if d.Digest, d.Size, err = measure(ctx, a.Open); err != nil {
 			return want{}, errs.Wrap(err, "read layer %s of the archive", diff)
+		}
+	}
+	if a.File != "" {
+		l.blob(d.Digest)
+		if err := i.Blobs.Adopt(ctx, d.Digest, a.File); err != nil {
+			return want{}, errs.Wrap(err, "store layer %s of the archive", diff)
 		}
 	}
 	id := shortDigest(diff)

@@ -19,4 +19,6 @@ type ArchiveLayer struct {
 	// Open may be called several times; the caller closes what it returns. Layers of an archive that was read can be opened
 	// until the archive is closed.
 	Open func() (io.ReadCloser, error)
+	// File is a file that holds just these bytes, and whose digest has been verified; "" if there is none. It may be linked, not changed.
+	File string
 }
