@@ -100,6 +100,14 @@ func check(t *testing.T, in []byte, want ...brig.ArchiveImage) []brig.ArchiveIma
 			if a, b := read(t, g.Layers[j]), read(t, w.Layers[j]); !bytes.Equal(a, b) || g.Layers[j].Diff != w.Layers[j].Diff {
 				t.Errorf("image %d layer %d: %d bytes, want %d; diff %s", i, j, len(a), len(b), g.Layers[j].Diff)
 			}
+			// Only what is large has a file of its own, and that has nothing else in it.
+			if f := g.Layers[j].File; (f != "") != (g.Layers[j].Blob.Size >= ownFile) {
+				t.Errorf("image %d layer %d of %d bytes has the file %q", i, j, g.Layers[j].Blob.Size, f)
+			} else if f != "" {
+				if b, err := os.ReadFile(f); err != nil || brig.DigestOf(b) != g.Layers[j].Blob.Digest {
+					t.Errorf("image %d layer %d: its file has %d bytes, %v", i, j, len(b), err)
+				}
+			}
 		}
 	}
 	return got
@@ -122,7 +130,7 @@ func read(t *testing.T, l brig.ArchiveLayer) []byte {
 func TestArchiveRoundTrip(t *testing.T) {
 	one, two := tarOf(t, file{name: "one", body: "1"}), tarOf(t, file{name: "two", body: "2"})
 	a := image(t, []string{"crew/a:1", "localhost:5000/a:latest"}, func(b []byte) []byte { return gz(b) }, one, two)
-	b := image(t, nil, same, one, one)
+	b := image(t, nil, same, one, tarOf(t, file{name: "big", body: strings.Repeat("big", ownFile)}), one)
 	c := image(t, []string{"zst:1"}, func(b []byte) []byte { return zst(t, b) }, two)
 	images := []brig.ArchiveImage{a, b, c}
 	var w, again bytes.Buffer
@@ -208,6 +216,7 @@ func TestBadArchives(t *testing.T) {
 		{"no layer", "it has no ../../etc/passwd", errs.Invalid, tarOf(t, config, m(`[{"Config":"c.json","Layers":["../../etc/passwd","c.json"]}]`))},
 		{"links in a loop", "loop of links", errs.Invalid, tarOf(t, file{name: "c.json", typ: tar.TypeSymlink, link: "c.json"}, m(`[{"Config":"c.json"}]`))},
 		{"lying blob", "has the digest", errs.Invalid, tarOf(t, file{name: ghost, body: "x"}, m(`[{"Config":"`+ghost+`"}]`))},
+		{"lying layer", "has the digest", errs.Invalid, tarOf(t, config, file{name: ghost, body: "x"}, m(`[{"Config":"c.json","Layers":["`+ghost+`","c.json"]}]`))},
 		{"bad tag", "invalid tag", errs.Invalid, tarOf(t, config, m(`[{"Config":"c.json","RepoTags":["A B"]}]`))},
 		{"not JSON", "manifest.json", errs.Invalid, tarOf(t, m(`{`))},
 		{"index to nothing", "invalid archive: it has no blobs/sha256", errs.Invalid, tarOf(t, file{name: "index.json", body: `{"manifests":[{"digest":"` + string(diffA) + `"}]}`})},

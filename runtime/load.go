@@ -116,7 +116,12 @@ func (i *Images) wantFromArchive(ctx context.Context, l *lease, a *brig.ArchiveL
 		src: source{func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 			return openAt(a.Open, offset)
 		}, i.loading},
-		begin: func(bool) {},
+		// Layers are applied side by side: this gives their bars the image's order.
+		begin: func(there bool) {
+			if !there {
+				rep.add(brig.Progress{ID: id, Status: "Loading layer", Total: d.Size})
+			}
+		},
 		tell: func(status string, current, total int64) {
 			if status == "Extracting" {
 				rep.add(brig.Progress{ID: id, Status: "Loading layer", Current: current, Total: total})
