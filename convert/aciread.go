@@ -2,6 +2,7 @@ package convert
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -24,7 +25,7 @@ import (
 // Bounds on what an ACI may hold.
 const (
 	maxACIEntries = 4 << 20   // files
-	maxACIBytes   = 256 << 30 // of the uncompressed archive
+	maxACIBytes   = 256 << 30 // of the uncompressed archive; also of archives of images
 )
 
 // ReadACI reads an ACI (appc spec, aci.md), compressed in any way that Decompress knows, to its end. The manifest may stand anywhere in
@@ -46,7 +47,7 @@ func (c *Converter) ReadACI(ctx context.Context, r io.Reader, spool string) (_ *
 		}
 	}()
 	id := sha512.New()
-	all := io.TeeReader(&capped{plain, maxACIBytes}, id)
+	all := io.TeeReader(c.capped(plain), id)
 	s := &aciSplit{in: tar.NewReader(all), out: layer}
 	if err := s.run(); err != nil {
 		return nil, err
@@ -237,15 +238,21 @@ func (s *aciSplit) readManifest(h *tar.Header) (err error) {
 
 // capped fails with Invalid when more than left bytes come.
 type capped struct {
-	r    io.Reader
-	left int64
+	r           io.Reader
+	left, limit int64
+}
+
+// capped bounds an archive's uncompressed size, whatever it was compressed to.
+func (c *Converter) capped(r io.Reader) io.Reader {
+	limit := cmp.Or(c.maxBytes, maxACIBytes)
+	return &capped{r, limit, limit}
 }
 
 // Read implements io.Reader.
 func (c *capped) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	if c.left -= int64(n); c.left < 0 {
-		return 0, errs.New(errs.Invalid, "the archive is larger than %d bytes", int64(maxACIBytes))
+		return 0, errs.New(errs.Invalid, "the archive is larger than %d bytes", c.limit)
 	}
 	return n, err
 }

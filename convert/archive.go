@@ -31,7 +31,7 @@ func (c *Converter) ReadArchive(ctx context.Context, r io.Reader, spool string) 
 		return nil, nil, err
 	}
 	defer plain.Close()
-	a, err := spoolTar(ctx, plain, spool)
+	a, err := spoolTar(ctx, c.capped(plain), spool)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,6 +19,7 @@ import (
 // A Converter has the package's functions as methods, for those who declare them as interfaces. It has no state that changes.
 type Converter struct {
 	igzip, xz string // paths; "" not installed
+	maxBytes  int64  // of an uncompressed archive; 0: maxACIBytes
 }
 
 // New returns a Converter that uses igzip and xz if they are installed.

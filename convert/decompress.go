@@ -22,6 +22,8 @@ const (
 	igzipFrom = 256 << 10
 	// maxWindow bounds what a zstd stream can make its reader allocate, in bytes: the zstd program's own bound.
 	maxWindow = 128 << 20
+	// xzMemory bounds what an xz stream can make its reader allocate: four times what xz -9 needs.
+	xzMemory = "256MiB"
 )
 
 // Decompress returns the uncompressed bytes of r: gzip, zstd, bzip2, xz or none of them, as its first bytes say. The media type
@@ -53,7 +55,7 @@ func (c *Converter) Decompress(ctx context.Context, r io.Reader, mediaType strin
 		if c.xz == "" {
 			return nil, errs.New(errs.NotImplemented, "the archive is compressed with xz, which is not installed")
 		}
-		return pipe(ctx, b, "xz", c.xz, "--decompress", "--stdout"), nil
+		return pipe(ctx, b, "xz", c.xz, "--decompress", "--stdout", "--memlimit-decompress="+xzMemory), nil
 	}
 	return io.NopCloser(b), nil
 }

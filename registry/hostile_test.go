@@ -116,6 +116,33 @@ func TestHostileManifests(t *testing.T) {
 		{"negative size", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha+`","size":-1}`)), errs.Invalid, "impossible size"},
 		{"huge config", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha+`","size":99999999}`)), errs.Invalid, "larger than 8388608"},
 		{"announced digest differs", say(isTopLevel, 200, v2(`"layers":[]`), "Docker-Content-Digest", sha), errs.Invalid, "the registry announced"},
+		{"byte order mark", say(isTopLevel, 200, "\ufeff"+v2(`"layers":[]`)), errs.Invalid, "not valid JSON"},
+		{"trailing data", say(isTopLevel, 200, v2(`"layers":[]`)+"{}"), errs.Invalid, "not valid JSON"},
+		{"empty", say(isTopLevel, 200, ""), errs.Invalid, "not valid JSON"},
+		{"a list", say(isTopLevel, 200, "[]"), errs.Invalid, "not valid JSON"},
+		{"too deep", say(isTopLevel, 200, v2(`"x":`+strings.Repeat("[", 1<<20))), errs.Invalid, "exceeded max depth"},
+		{"layers twice", say(isTopLevel, 200, v2(`"layers":[],"layers":[]`)), errs.Invalid, `the key "layers" is there twice`},
+		{"Layers and layers", say(isTopLevel, 200, v2(`"layers":[],"Layers":[]`)), errs.Invalid, `must be written "layers"`},
+		{"manifests in disguise", say(isTopLevel, 200, v2(`"layers":[],"MANIFESTS":[]`)), errs.Invalid, `must be written "manifests"`},
+		{"digest twice", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha+`","digest":"`+sha+`"}`)), errs.Invalid, "twice"},
+		{"size of a text", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha+`","size":"1"}`)), errs.Invalid, "not valid JSON"},
+		{"size beyond 64 bits", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha+`","size":99999999999999999999}`)), errs.Invalid, "not valid JSON"},
+		{"upper case digest", say(isTopLevel, 200, v2(`"config":{"digest":"`+strings.Replace(sha, "0", "A", 1)+`"}`)), errs.Invalid, "invalid digest"},
+		{"md5", say(isTopLevel, 200, v2(`"config":{"digest":"md5:`+strings.Repeat("0", 32)+`"}`)), errs.Invalid, "invalid digest"},
+		{"short digest", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha[:70]+`"}`)), errs.Invalid, "invalid digest"},
+		{"digest of a layer", say(isTopLevel, 200, v2(`"config":{"digest":"`+sha+`"},"layers":[{"digest":"sha256:x"}]`)), errs.Invalid, "layer 0: invalid digest"},
+		{"an artifact", say(isTopLevel, 200, v2(`"artifactType":"a/b","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"`+sha+`","size":2}`)), errs.Invalid, "not a container image"},
+		{"an index of indexes", say(isTopLevel, 200, v2(`"manifests":[{"mediaType":"`+typeOCIIndex+`","digest":"`+sha+`","platform":{"os":"linux","architecture":"amd64"}}]`)), errs.NotFound, "no matching manifest"},
+		{"an index of nothing", say(isTopLevel, 200, v2(`"manifests":[]`)), errs.NotFound, "no matching manifest"},
+		{"an index that names itself", say(isTopLevel, 200, v2(`"manifests":[{"digest":"`+sha+`"}]`)), errs.Invalid, "its bytes have the digest"},
+		{"endless error", func(w http.ResponseWriter, req *http.Request) bool {
+			if isTopLevel(req) {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			return endless(isTopLevel)(w, req)
+		}, errs.Unavailable, "received unexpected HTTP status: 500"},
+		{"sent to a file", say(isTopLevel, 307, "", "Location", "file:///etc/passwd"), errs.Invalid, "refused to be sent to"},
+		{"sent nowhere", say(isTopLevel, 307, ""), errs.Invalid, "unexpected HTTP status: 307"},
 		{"wrong config bytes", say(isBlob, 200, strings.Repeat("x", 76)), errs.Invalid, ""},
 		{"redirect loop", func(w http.ResponseWriter, req *http.Request) bool {
 			http.Redirect(w, req, "/v2/"+req.URL.Path, http.StatusTemporaryRedirect)

@@ -129,6 +129,9 @@ func redirect(insecure bool) func(*http.Request, []*http.Request) error {
 		if len(via) >= maxRedirects {
 			return errs.New(errs.Invalid, "stopped after %d redirects", maxRedirects)
 		}
+		if req.URL.Scheme != "https" && req.URL.Scheme != "http" {
+			return errs.New(errs.Invalid, "refused to be sent to %q", req.URL)
+		}
 		first := via[0].URL
 		if first.Scheme == "https" && req.URL.Scheme != "https" && !insecure {
 			return errs.New(errs.Forbidden, "refused to be sent from https to %s", req.URL.Scheme)
