@@ -46,22 +46,30 @@ func (c *Converter) squashLayer(ctx context.Context, l brig.ArchiveLayer, dir st
 	return err
 }
 
-// WriteLayered writes an image as one uncompressed ACI for each layer, from the lowest up, each to what create gives for its name, as
-// docker2aci does without squashing: the topmost has the app and depends on all others, and the path whitelist of each names all that
-// is to be seen with those below it, so that nothing that a whiteout removed comes back. ref and manifest are as for ACIManifest.
-// The same image and reference always give the same bytes. Layers are opened twice.
+// WriteLayered writes an image as one uncompressed ACI for each layer, with the manifest that ACIManifest makes of ref and manifest.
+// WriteLayers says more.
 func (c *Converter) WriteLayered(ctx context.Context, img brig.ArchiveImage, ref string, manifest brig.Digest, create func(name string) (io.WriteCloser, error)) error {
 	_, b, err := c.ACIManifest(img.Config, ref, manifest)
 	if err != nil {
 		return err
 	}
+	return c.WriteLayers(ctx, img, b, create)
+}
+
+// WriteLayers writes an image as one uncompressed ACI for each layer, from the lowest up, each to what create gives for its name, as
+// docker2aci does without squashing: the topmost has the app and depends on all others, and the path whitelist of each names all that
+// is to be seen with those below it, so that nothing that a whiteout removed comes back. manifest is that of the flat ACI; dependencies
+// and whitelist that it has are replaced. The same layers and manifest always give the same bytes. Layers are opened twice.
+func (c *Converter) WriteLayers(ctx context.Context, img brig.ArchiveImage, manifest []byte, create func(name string) (io.WriteCloser, error)) error {
 	var top schema.ImageManifest
-	if err := json.Unmarshal(b, &top); err != nil {
-		return err
+	if err := json.Unmarshal(manifest, &top); err != nil {
+		return errs.New(errs.Invalid, "write ACIs: the manifest is not valid: %w", err)
 	}
 	if len(img.Layers) == 0 {
 		return errs.New(errs.Invalid, "the image has no layers: there is nothing to write one ACI each for")
 	}
+	top.Dependencies, top.PathWhitelist = nil, nil
+	var err error
 	base, seen := top.Name, newSeen()
 	for n, l := range img.Layers {
 		im := lowerManifest(&top)

@@ -110,10 +110,23 @@ type Distributions interface {
 	Describe(ctx context.Context, ref string, auth brig.Auth) (*brig.Distribution, error)
 }
 
-// ACIs takes in App Container Images.
+// ACIs takes in App Container Images, and gives out those of layers.
 type ACIs interface {
-	// ImportACI reads an ACI, compressed or not, to its end, and makes it an image. NotFound: a dependency that no image here satisfies.
-	ImportACI(ctx context.Context, aci io.Reader) (*brig.ACIImported, error)
+	// ImportACI makes an image of an ACI; a body is read to its end unless it fails. Forbidden: what is wrong with its signature.
+	// NotFound: the ACI, or a dependency that no image here satisfies. Progress is called from one goroutine at a time.
+	ImportACI(ctx context.Context, r brig.ACIImport, progress func(brig.Progress)) (*brig.ACIImported, error)
+	// ExportLayered writes a tar of ACIs, uncompressed, one for each layer of the image, from the lowest up.
+	ExportLayered(ctx context.Context, ref string, w io.Writer) error
+}
+
+// Trust keeps the keys that may sign ACIs. A prefix is one of ACI names; "" stands for all of them.
+type Trust interface {
+	TrustList(ctx context.Context) ([]brig.TrustedKey, error)
+	// TrustFind reads keys without trusting them: of ring if that isn't empty, of a URL, or those that discovery finds for the prefix.
+	TrustFind(ctx context.Context, prefix, url string, ring []byte, insecure bool) ([]brig.TrustedKey, error)
+	// TrustAdd trusts all keys of ring.
+	TrustAdd(ctx context.Context, prefix string, ring []byte) ([]brig.TrustedKey, error)
+	TrustRemove(ctx context.Context, prefix, fingerprint string) error
 }
 
 // Volumes keeps named data.

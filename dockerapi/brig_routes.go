@@ -2,6 +2,8 @@ package dockerapi
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"net/http"
 	"time"
@@ -16,7 +18,12 @@ func (s *Server) brigRoutes() []route {
 		{"GET", "/brig/v1/images", s.aciList, unversioned},
 		{"POST", "/brig/v1/images/import", s.aciImport, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/aci", s.aciExport, unversioned},
+		{"GET", "/brig/v1/images/{name:.*}/acis", s.aciExportLayered, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/manifest", s.aciManifest, unversioned},
+		{"GET", "/brig/v1/trust", s.trustList, unversioned},
+		{"POST", "/brig/v1/trust", s.trustAdd, unversioned},
+		{"POST", "/brig/v1/trust/find", s.trustFind, unversioned},
+		{"DELETE", "/brig/v1/trust/{fingerprint}", s.trustRemove, unversioned},
 	}
 }
 
@@ -48,25 +55,71 @@ func (s *Server) aciList(ctx context.Context, _ *request) (response, error) {
 	return asJSON(http.StatusOK, out), nil
 }
 
-// aciImport takes the ACI as the request's body. Fields of the answer are those of brig.ACIImported.
+// signatureHeader has the detached signature of an ACI that is the request's body, in base64.
+const signatureHeader = "X-Brig-Signature"
+
+// importLine is one line of the answer to an import: progress, and at last Result or Error.
+type importLine struct {
+	ID             string            `json:",omitempty"`
+	Status         string            `json:",omitempty"`
+	Current, Total int64             `json:",omitempty"` // bytes
+	Result         *brig.ACIImported `json:",omitempty"`
+	Error          string            `json:",omitempty"`
+}
+
+// aciImport takes the ACI as the request's body, or from where the query's "from" says. An error before the first line is answered as one.
 func (s *Server) aciImport(ctx context.Context, r *request) (response, error) {
+	p := brig.ACIImport{From: r.query.Get("from"), Insecure: r.flag("insecure"), Discover: r.flag("discover"), Body: r.Body}
+	if text := r.Header.Get(signatureHeader); text != "" {
+		var err error
+		if p.Signature, err = base64.StdEncoding.DecodeString(text); err != nil || len(p.Signature) == 0 {
+			return nil, errs.New(errs.Invalid, "the header %s is no base64", signatureHeader)
+		}
+	}
+	if p.From != "" {
+		if err := r.drain(); err != nil {
+			return nil, err
+		}
+	}
 	body := r.Body
 	return func(a *answer) error {
 		if err := http.NewResponseController(a.ResponseWriter).EnableFullDuplex(); err != nil {
 			return errs.Wrap(err, "answer while the upload goes on")
 		}
-		got, err := s.ACIs.ImportACI(ctx, body)
-		if err != nil {
-			io.CopyN(io.Discard, body, maxDrain) // its error is that the client has gone
-			return err
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		send := func(l importLine) {
+			if !a.begun() {
+				a.Header().Set("Content-Type", "application/x-ndjson")
+			}
+			if json.NewEncoder(a).Encode(l) != nil {
+				stop() // the client has gone
+			}
+			a.Flush()
 		}
-		got.Warnings = nonNil(got.Warnings)
-		return writeJSON(a, http.StatusCreated, got)
+		got, err := s.ACIs.ImportACI(ctx, p, func(b brig.Progress) {
+			send(importLine{ID: b.ID, Status: b.Status, Current: b.Current, Total: b.Total})
+		})
+		switch {
+		case err == nil:
+			got.Warnings = nonNil(got.Warnings)
+			send(importLine{Result: got})
+		case a.begun():
+			send(importLine{Error: err.Error()})
+			err = nil
+		}
+		io.CopyN(io.Discard, body, maxDrain) // its error is that the client has gone
+		return err
 	}, nil
 }
 
 func (s *Server) aciExport(ctx context.Context, r *request) (response, error) {
 	return asStream("application/x-tar", func(w io.Writer) error { return s.Transfers.ExportACI(ctx, r.vars["name"], w) }), nil
+}
+
+// aciExportLayered answers with a tar of ACIs, one for each layer, from the lowest up.
+func (s *Server) aciExportLayered(ctx context.Context, r *request) (response, error) {
+	return asStream("application/x-tar", func(w io.Writer) error { return s.ACIs.ExportLayered(ctx, r.vars["name"], w) }), nil
 }
 
 func (s *Server) aciManifest(ctx context.Context, r *request) (response, error) {

@@ -319,7 +319,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Volumes: d.volumes, Networks: nets, System: d.system,
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: nets, System: d.system,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -416,14 +416,59 @@ func (d *daemon) message(t *testing.T, status int, method, path string, body any
 	return m.Message
 }
 
-// ImportACI takes anything but "broken" for an ACI.
-func (s *imageShelf) ImportACI(_ context.Context, aci io.Reader) (*brig.ACIImported, error) {
-	b, err := io.ReadAll(aci)
+// ImportACI takes anything but "broken" for an ACI, and tells what it was asked as a warning.
+func (s *imageShelf) ImportACI(_ context.Context, r brig.ACIImport, progress func(brig.Progress)) (*brig.ACIImported, error) {
+	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	if string(b) == "broken" {
+	switch {
+	case string(b) == "broken":
 		return nil, errs.New(errs.Invalid, "invalid ACI: it has no manifest")
+	case r.From == "late":
+		progress(brig.Progress{ID: "x", Status: "Downloading", Current: 1, Total: 2})
+		return nil, errs.New(errs.Unavailable, "the server went away")
 	}
-	return &brig.ACIImported{ID: brig.DigestOf(b), ACI: "sha512-00", Name: "example.com/x", Ref: "example.com/x:1"}, nil
+	got := &brig.ACIImported{ID: brig.DigestOf(b), ACI: "sha512-00", Name: "example.com/x", Ref: "example.com/x:1"}
+	if r.From != "" || r.Signature != nil {
+		got.Warnings = []string{fmt.Sprintf("%s %q %v %v", r.From, r.Signature, r.Insecure, r.Discover)}
+	}
+	return got, nil
+}
+
+// ExportLayered knows the image "app" alone.
+func (s *imageShelf) ExportLayered(_ context.Context, ref string, w io.Writer) error {
+	if ref != "app" {
+		return errs.New(errs.NotFound, "No such image: %s", ref)
+	}
+	_, err := io.WriteString(w, "tar")
+	return err
+}
+
+// A keyring keeps trusted keys by prefix and fingerprint; a key's text is its fingerprint.
+type keyring struct{ keys []brig.TrustedKey }
+
+func (k *keyring) TrustList(context.Context) ([]brig.TrustedKey, error) { return k.keys, nil }
+
+func (k *keyring) TrustFind(_ context.Context, prefix, url string, ring []byte, insecure bool) ([]brig.TrustedKey, error) {
+	fp := string(ring)
+	if fp == "" {
+		fp = fmt.Sprint(prefix, url, insecure)
+	}
+	return []brig.TrustedKey{{Fingerprint: fp, Armored: fp}}, nil
+}
+
+func (k *keyring) TrustAdd(_ context.Context, prefix string, ring []byte) ([]brig.TrustedKey, error) {
+	k.keys = append(k.keys, brig.TrustedKey{Prefix: prefix, Fingerprint: string(ring)})
+	return k.keys[len(k.keys)-1:], nil
+}
+
+func (k *keyring) TrustRemove(_ context.Context, prefix, fingerprint string) error {
+	for i, x := range k.keys {
+		if x.Prefix == prefix && x.Fingerprint == fingerprint {
+			k.keys = append(k.keys[:i], k.keys[i+1:]...)
+			return nil
+		}
+	}
+	return errs.New(errs.NotFound, "the key %s is not trusted for %s", fingerprint, prefix)
 }

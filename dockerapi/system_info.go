@@ -134,9 +134,9 @@ func registryConfig(insecure []string) *registry.ServiceConfig {
 }
 
 // nonNil makes JSON's null an empty list.
-func nonNil(s []string) []string {
+func nonNil[T any](s []T) []T {
 	if s == nil {
-		return []string{}
+		return []T{}
 	}
 	return s
 }

@@ -9,21 +9,40 @@ import (
 	"strings"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/discovery"
 	"github.com/brigd/brig/internal/errs"
 )
 
-// ImportACI makes an image of an ACI, whose dependencies must be here already, and keeps the ACI's manifest and ID as they came.
-// Docker's config is a projection of the manifest. A layer that a dependency has at the same place is shared with it.
-// NotFound: a dependency is missing. Nothing of an import that fails stays.
-func (i *Images) ImportACI(ctx context.Context, aci io.Reader) (_ *brig.ACIImported, err error) {
+// ImportACI makes an image of an ACI and keeps the ACI's manifest and ID as they came. Docker's config is a projection of the manifest.
+// A layer that a dependency has at the same place is shared with it.
+//
+// A detached signature, if there is one, must be good and of a key that is trusted for the ACI's name, before anything of the ACI is
+// unpacked or seen. Without one UnsignedACIs decides. Dependencies must be here already, or are brought the same way if r asks for it
+// or the ACI itself comes from the web. Those that came stay, as images of their own, also when what needs them fails; of all else
+// that fails nothing stays. Forbidden: the signature, or that there is none. NotFound: the ACI or a dependency.
+func (i *Images) ImportACI(ctx context.Context, r brig.ACIImport, progress func(brig.Progress)) (*brig.ACIImported, error) {
 	ctx, cancel := i.joinContext(ctx)
 	defer cancel()
-	a, err := i.ACIs.ReadACI(ctx, aci, i.Spool)
+	rep := newReporter(progress)
+	defer rep.close()
+	q := &aciQuest{i: i, rep: rep, insecure: r.Insecure, discover: r.Discover || r.From != ""}
+	switch {
+	case r.From == "":
+		return q.take(ctx, aciInput{what: "the ACI", body: r.Body, signature: r.Signature, given: true})
+	case strings.Contains(r.From, "://"):
+		return q.fetch(ctx, brig.ACIEndpoint{ACI: r.From, Signature: signatureURL(r.From)}, nil, "")
+	}
+	name, err := discovery.ParseName(r.From)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, a.Close()) }()
-	lower, release, err := i.dependencies(ctx, a)
+	return q.byName(ctx, name, "")
+}
+
+// install makes an image of an ACI whose signature has been verified.
+func (q *aciQuest) install(ctx context.Context, a *brig.ACIArchive) (_ *brig.ACIImported, err error) {
+	i := q.i
+	lower, release, err := q.dependencies(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +96,7 @@ func (i *Images) keepACI(ctx context.Context, a *brig.ACIArchive, from *brig.Arc
 }
 
 // dependencies finds the layers that an ACI stands on, from the lowest up. They stay in the store until release.
-func (i *Images) dependencies(ctx context.Context, a *brig.ACIArchive) (layers []brig.ArchiveLayer, release func(), err error) {
+func (q *aciQuest) dependencies(ctx context.Context, a *brig.ACIArchive) (layers []brig.ArchiveLayer, release func(), err error) {
 	var leases []*lease
 	all := func() {
 		for _, l := range leases {
@@ -90,7 +109,7 @@ func (i *Images) dependencies(ctx context.Context, a *brig.ACIArchive) (layers [
 		}
 	}()
 	for _, d := range a.Dependencies {
-		img, l, err := i.dependency(ctx, d)
+		img, l, err := q.dependency(ctx, a.Name, d)
 		if err != nil {
 			return nil, nil, errs.Wrap(err, "ACI %s", a.Name)
 		}
@@ -98,7 +117,7 @@ func (i *Images) dependencies(ctx context.Context, a *brig.ACIArchive) (layers [
 		for _, x := range img.Layers {
 			blob := x.Blob
 			layers = append(layers, brig.ArchiveLayer{Blob: blob, Diff: x.Diff, Open: func() (io.ReadCloser, error) {
-				f, _, err := i.Blobs.Open(blob.Digest)
+				f, _, err := q.i.Blobs.Open(blob.Digest)
 				return f, err
 			}})
 		}

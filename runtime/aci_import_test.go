@@ -1,16 +1,20 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/trust"
 )
 
 // jsonACIs reads ACIs in a form of its own: a manifest in JSON, whose name is the layer's content and docker's name, too.
@@ -51,20 +55,41 @@ func (j *jsonACIs) ImageFromACI(_ context.Context, a *brig.ACIArchive, lower []b
 	return brig.ArchiveImage{Config: config, Layers: layers, Refs: []string{a.Name + ":1"}}, []string{"careful"}, j.close, err
 }
 
+// WriteLayers writes each layer's digest and the manifest.
+func (j *jsonACIs) WriteLayers(_ context.Context, img brig.ArchiveImage, manifest []byte, create func(string) (io.WriteCloser, error)) error {
+	for n, l := range img.Layers {
+		w, err := create(fmt.Sprint("x.org/layer-", n))
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s %s", l.Blob.Digest, manifest)
+		if err = errors.Join(err, w.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *dock) importACI(t *testing.T, info brig.ACIInfo) (*brig.ACIImported, error) {
 	t.Helper()
-	if d.ACIs == nil {
-		d.ACIs = &jsonACIs{}
-	}
 	b, err := json.Marshal(info)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := d.ImportACI(t.Context(), strings.NewReader(string(b)))
+	d.readyForACIs(t)
+	got, err := d.ImportACI(t.Context(), brig.ACIImport{Body: bytes.NewReader(b)}, func(brig.Progress) {})
 	if n := d.ACIs.(*jsonACIs).open.Load(); n != 0 {
 		t.Errorf("%d layers were not closed", n)
 	}
 	return got, err
+}
+
+// readyForACIs gives the dock what imports need.
+func (d *dock) readyForACIs(t *testing.T) {
+	t.Helper()
+	if d.ACIs == nil {
+		d.ACIs, d.UnsignedACIs, d.Keys = &jsonACIs{}, "files", trust.Open(filepath.Join(d.dir, "trust"))
+	}
 }
 
 func TestImportACI(t *testing.T) {

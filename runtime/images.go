@@ -14,6 +14,7 @@ import (
 	"github.com/brigd/brig/internal/blobs"
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/trust"
 )
 
 // Kinds of records that Images owns. An image's key is its ID's digits; a reference's key is the normalized reference.
@@ -25,7 +26,7 @@ const (
 // refRecord is the value of a reference's record.
 type refRecord struct{ Image brig.Digest }
 
-// ImagesConfig is what Images needs. All fields but Backoff, Leftovers and Version must be set.
+// ImagesConfig is what Images needs. All fields but Backoff, Leftovers, Version and UnsignedACIs must be set.
 type ImagesConfig struct {
 	Layers    Layers
 	Syncer    Syncer    // of the layers, called once for each new image
@@ -36,15 +37,19 @@ type ImagesConfig struct {
 	Downloads Downloader // for Import of URLs alone
 	Converter Converter
 	Archives  Archives
-	ACIs      ACIs // for ImportACI alone
+	ACIs      ACIs         // for ImportACI and ExportACI alone
+	Web       ACIWeb       // for ImportACI alone
+	Keys      *trust.Store // for ImportACI alone
 	Records   Records
 	Blobs     *blobs.Store // Images alone writes to it, and removes what no image needs
 	Bus       *Bus
 	Log       *slog.Logger
 	Spool     string        // directory for temporary files of load; made if missing
 	Host      brig.Platform // what an image must be made for if a request says only half of it
-	Version   string        // of brig, for the images that it makes; "" if it isn't to be told
-	Backoff   time.Duration // before the first retry of a broken download; it doubles each time. 0: one second
+	// UnsignedACIs says which ACIs may come in without a signature: "files" those that a client sends, "all" also what is downloaded, else none.
+	UnsignedACIs string
+	Version      string        // of brig, for the images that it makes; "" if it isn't to be told
+	Backoff      time.Duration // before the first retry of a broken download; it doubles each time. 0: one second
 }
 
 // ImageUser is a container, as far as its image is concerned.

@@ -168,7 +168,7 @@ type Archives interface {
 	Decompress(ctx context.Context, r io.Reader, mediaType string) (io.ReadCloser, error)
 }
 
-// ACIs reads App Container Images.
+// ACIs reads App Container Images, and writes those of single layers.
 type ACIs interface {
 	// ReadACI reads an ACI to its end, compressed or not, spooling its layer to the directory spool. Invalid: it is none.
 	ReadACI(ctx context.Context, r io.Reader, spool string) (*brig.ACIArchive, error)
@@ -177,6 +177,17 @@ type ACIs interface {
 	// ImageFromACI makes a Docker image of an ACI that stands on lower, the layers of its dependencies from the lowest up, and names it.
 	// warnings say what Docker has no room for. close ends the use of the image's top layer; it is nil only if err isn't.
 	ImageFromACI(ctx context.Context, a *brig.ACIArchive, lower []brig.ArchiveLayer, spool string) (img brig.ArchiveImage, warnings []string, close func() error, err error)
+	// WriteLayers writes one ACI for each layer of img, from the lowest up, each to what create gives for its name. manifest is that
+	// of the flat ACI; the topmost has its app, and depends on all others.
+	WriteLayers(ctx context.Context, img brig.ArchiveImage, manifest []byte, create func(name string) (io.WriteCloser, error)) error
+}
+
+// ACIWeb finds and downloads ACIs.
+type ACIWeb interface {
+	// Locate finds where an ACI and its signature may be, the likeliest first. NotFound, with all that was tried: nowhere.
+	Locate(ctx context.Context, n brig.ACIName, insecure bool) ([]brig.ACIEndpoint, error)
+	// Open begins a download, which fails if it has more than limit bytes. size is -1 if the server doesn't say. The caller closes body.
+	Open(ctx context.Context, url string, insecure bool, limit int64) (body io.ReadCloser, size int64, err error)
 }
 
 // Networks gives jails their network. Detach is idempotent.

@@ -27,12 +27,24 @@ func daemon(t *testing.T, h http.HandlerFunc) string {
 }
 
 func run(host string, args ...string) (string, error) {
-	var out bytes.Buffer
+	out, _, err := runBoth(host, args...)
+	return out, err
+}
+
+// runBoth returns both streams; standard input is empty.
+func runBoth(host string, args ...string) (out, errOut string, err error) {
+	return runWith(host, "", args...)
+}
+
+func runWith(host, in string, args ...string) (out, errOut string, err error) {
+	var o, e bytes.Buffer
 	cmd := command()
 	cmd.SetArgs(append([]string{"--host", host}, args...))
-	cmd.SetOut(&out)
-	err := cmd.Execute()
-	return out.String(), err
+	cmd.SetIn(strings.NewReader(in))
+	cmd.SetOut(&o)
+	cmd.SetErr(&e)
+	err = cmd.Execute()
+	return o.String(), e.String(), err
 }
 
 func TestImageCommands(t *testing.T) {

@@ -53,7 +53,7 @@ func (c *client) do(req *http.Request) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask brigd at %s: %w", c.host, err)
 	}
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -78,35 +77,6 @@ func short(id string, prefix int) string {
 		return id
 	}
 	return id[prefix : prefix+12]
-}
-
-func imageExport(host *string) *cobra.Command {
-	return &cobra.Command{
-		Use: "export IMAGE FILE.aci", Args: cobra.ExactArgs(2),
-		Short: "Write an image as a flat ACI and print its ID; FILE - is standard output",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := dial(*host)
-			if err != nil {
-				return err
-			}
-			body, err := c.get(cmd.Context(), "/brig/v1/images/"+escape(args[0])+"/aci")
-			if err != nil {
-				return err
-			}
-			defer body.Close()
-			sum := sha512.New()
-			from := io.TeeReader(body, sum)
-			if args[1] == "-" {
-				_, err := io.Copy(cmd.OutOrStdout(), from)
-				return err
-			}
-			if err := save(args[1], from); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "sha512-%x\n", sum.Sum(nil))
-			return err
-		},
-	}
 }
 
 // save writes a file that is there whole or not at all.

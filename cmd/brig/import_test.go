@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -12,27 +14,67 @@ import (
 func TestImport(t *testing.T) {
 	host := daemon(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
-		if r.Method != http.MethodPost || r.URL.Path != "/brig/v1/images/import" || string(b) != "aci" {
+		switch {
+		case r.Method != http.MethodPost || r.URL.Path != "/brig/v1/images/import":
+			w.WriteHeader(http.StatusNotFound)
+		case string(b) == "broken":
 			w.WriteHeader(http.StatusBadRequest)
 			w.Write([]byte(`{"message":"invalid ACI"}`))
-			return
+		case r.URL.Query().Get("from") == "late.org/x":
+			w.Write([]byte(`{"ID":"late.org/x","Status":"Discovering"}{"Error":"it went away"}`))
+		case r.URL.Query().Get("from") == "cut.org/x":
+			w.Write([]byte(`{"ID":"cut.org/x","Status":"Discovering"}`))
+		default:
+			sig, _ := base64.StdEncoding.DecodeString(r.Header.Get("X-Brig-Signature"))
+			fmt.Fprintf(w, `{"ID":"u","Status":"Downloading"}{"ID":"u","Status":"Downloading","Current":5,"Total":1000}{"ID":"u","Status":"Downloading","Current":1000,"Total":1000}
+				{"Result":{"ACI":"sha512-00","Ref":"x:1","Warnings":["%s|%s|%s"],"Signers":[{"Fingerprint":"ab12","Identity":"A <a@b>"}]}}`, b, sig, r.URL.RawQuery)
 		}
-		w.WriteHeader(http.StatusCreated)
-		w.Write([]byte(`{"ACI":"sha512-00","Ref":"x:1","Warnings":[]}`))
 	})
-	path := filepath.Join(t.TempDir(), "x.aci")
-	if err := os.WriteFile(path, []byte("aci"), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.aci")
+	write := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
 	}
-	if out, err := run(host, "image", "import", path); err != nil || out != "sha512-00 x:1\n" {
-		t.Errorf("%q, %v", out, err)
+	write("x.aci", "aci")
+	other := write("other", "osig")
+	for _, c := range []struct {
+		args []string
+		want string // "!": an error with that
+	}{
+		{[]string{path}, "warning: aci||\n"},
+		{[]string{"--insecure", "--discover", path}, "warning: aci||discover=1&insecure=1\n"},
+		{[]string{"--signature", other, path}, "warning: aci|osig|\n"},
+		{[]string{"https://a/b.aci"}, "warning: ||from=https%3A%2F%2Fa%2Fb.aci\n"},
+		{[]string{"a.org/b:1,os=linux"}, "warning: ||from=a.org%2Fb%3A1%2Cos%3Dlinux\n"},
+		{[]string{"late.org/x"}, "!it went away"},
+		{[]string{"cut.org/x"}, "!read brigd's answer"},
+		{[]string{"--signature", other, "a.org/b"}, "!--signature is for files"},
+		{[]string{"--signature", filepath.Join(dir, "none"), path}, "!no such file"},
+		{[]string{"--signature", write("empty", ""), path}, "!is empty"},
+		{[]string{"--signature", write("long", strings.Repeat("x", maxSignature+1)), path}, "!that is no signature"},
+		{[]string{write("broken.aci", "broken")}, "!invalid ACI"},
+		{[]string{path + "none"}, "!no such file"},
+		{[]string{"nosuch.aci"}, "!no such file"},
+	} {
+		out, errOut, err := runBoth(host, append([]string{"image", "import"}, c.args...)...)
+		if words, bad := strings.CutPrefix(c.want, "!"); bad {
+			if err == nil || !strings.Contains(err.Error(), words) {
+				t.Errorf("%v: %v, want %q", c.args, err, words)
+			}
+			continue
+		}
+		want := "u: Downloading\nu: downloaded 1kB\n" + c.want + "signed by ab12 A <a@b>\n"
+		if err != nil || out != "sha512-00 x:1\n" || errOut != want {
+			t.Errorf("%v: %q, %q, %v, want %q", c.args, out, errOut, err, want)
+		}
 	}
-	os.WriteFile(path, []byte("other"), 0o600)
-	if _, err := run(host, "image", "import", path); err == nil || !strings.HasSuffix(err.Error(), "invalid ACI") {
-		t.Errorf("a refusal: %v", err)
-	}
-	if _, err := run(host, "image", "import", path+"none"); err == nil {
-		t.Error("a missing file is no error")
+	write("x.aci.asc", "sig")
+	if _, errOut, err := runBoth(host, "image", "import", "-q", path); err != nil || errOut != "warning: aci|sig|\nsigned by ab12 A <a@b>\n" {
+		t.Errorf("a signature beside it: %q, %v", errOut, err)
 	}
 }
 

@@ -52,6 +52,7 @@ func command() *cobra.Command {
 	f.StringVar(&flags.LogFormat, "log-format", flags.LogFormat, "auto, text or json")
 	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
 	f.StringSliceVar(&flags.Platforms, "platform", nil, "`OS/ARCH[/VARIANT]` of images that nobody asks a platform for; may be repeated, the best first (default: the host's)")
+	f.StringVar(&flags.UnsignedACIs, "unsigned-acis", flags.UnsignedACIs, "import ACIs without a signature: none, files or all")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c := config.Default()
 		if file != "" {
@@ -79,6 +80,7 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"zfs-parent":        func() { c.ZFSParent = flags.ZFSParent },
 		"runtime":           func() { c.Runtime = flags.Runtime },
 		"shim":              func() { c.Shim = flags.Shim },
+		"unsigned-acis":     func() { c.UnsignedACIs = flags.UnsignedACIs },
 		"log-level":         func() { c.LogLevel = flags.LogLevel },
 		"log-format":        func() { c.LogFormat = flags.LogFormat },
 		"platform":          func() { c.Platforms = flags.Platforms },

@@ -12,8 +12,10 @@ import (
 	"github.com/brigd/brig/internal/blobs"
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/config"
+	"github.com/brigd/brig/internal/discovery"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/records"
+	"github.com/brigd/brig/internal/trust"
 	"github.com/brigd/brig/jailer"
 	"github.com/brigd/brig/network"
 	"github.com/brigd/brig/registry"
@@ -41,6 +43,7 @@ var (
 	_ brt.Converter  = (*convert.Converter)(nil)
 	_ brt.Archives   = (*convert.Converter)(nil)
 	_ brt.ACIs       = (*convert.Converter)(nil)
+	_ brt.ACIWeb     = (*discovery.Client)(nil)
 	_ brt.ImageMaker = (*brt.Images)(nil)
 
 	_ dockerapi.Containers = (*brt.Containers)(nil)
@@ -54,6 +57,7 @@ var (
 	_ dockerapi.Images     = (*brt.Images)(nil)
 	_ dockerapi.Transfers  = (*brt.Images)(nil)
 	_ dockerapi.ACIs       = (*brt.Images)(nil)
+	_ dockerapi.Trust      = (*trusting)(nil)
 	_ dockerapi.Networks   = (*network.Networks)(nil)
 	_ dockerapi.System     = (*system)(nil)
 )
@@ -70,6 +74,7 @@ type engine struct {
 	networks   *network.Networks
 	registry   *registry.Registry
 	bus        *brt.Bus
+	trust      *trusting
 	images     *brt.Images
 	containers *brt.Containers
 	platforms  []brig.Platform // of images that nobody asks a platform for
@@ -115,20 +120,22 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 	if e.registry, err = registry.New(registry.Config{Insecure: c.InsecureRegistries, CertsDir: "/etc/docker/certs.d", UserAgent: "brig/" + version, Log: log, Platforms: e.platforms}); err != nil {
 		return nil, err
 	}
-	if err := e.openImages(ctx, log); err != nil {
+	e.trust = &trusting{keys: trust.Open(e.root.path("trust")), web: discovery.New(discovery.Config{UserAgent: "brig/" + version})}
+	e.closers = append(e.closers, e.trust.web.Close)
+	if err := e.openImages(ctx, c, log); err != nil {
 		return nil, err
 	}
 	return e, e.openContainers(ctx, log)
 }
 
-func (e *engine) openImages(ctx context.Context, log *slog.Logger) error {
+func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logger) error {
 	content, err := blobs.Open(e.root.path("blobs"))
 	if err != nil {
 		return err
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Records: e.records, Blobs: content,
+		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
 		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version,
 	})
 	if err != nil {
@@ -173,7 +180,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Networks: e.networks, System: newSystem(e, c),
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c),
 		},
 		Log: log, Version: version,
 	})

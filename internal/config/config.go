@@ -33,13 +33,14 @@ type Config struct {
 	LogFormat          string   `toml:"log-format"`          // auto, text, json; auto: text on a terminal
 	InsecureRegistries []string `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
 	Platforms          []string `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
+	UnsignedACIs       string   `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
 }
 
 // Default returns the configuration of a brigd without file and flags.
 func Default() Config {
 	return Config{
 		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
-		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto",
+		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none",
 	}
 }
 
@@ -88,6 +89,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	oneOf("storage", c.Storage, "auto", "zfs", "overlay", "copy")
+	oneOf("unsigned-acis", c.UnsignedACIs, "none", "files", "all")
 	oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf("log-format", c.LogFormat, "auto", "text", "json")
 	for _, p := range c.Platforms {

@@ -24,11 +24,11 @@ func TestSampleIsTheDefault(t *testing.T) {
 		t.Error(err)
 	}
 	d := Default()
-	if c.Root != d.Root || strings.Join(c.Hosts, " ") != strings.Join(d.Hosts, " ") || c.Storage != d.Storage || c.Group != d.Group || c.Runtime != d.Runtime {
+	if c.Root != d.Root || strings.Join(c.Hosts, " ") != strings.Join(d.Hosts, " ") || c.Storage != d.Storage || c.Group != d.Group || c.Runtime != d.Runtime || c.UnsignedACIs != d.UnsignedACIs {
 		t.Errorf("the sample says %+v, the defaults are %+v", c, d)
 	}
 	b, _ := os.ReadFile("../../contrib/brigd.toml")
-	for _, key := range []string{"root", "hosts", "group", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms"} {
+	for _, key := range []string{"root", "hosts", "group", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis"} {
 		if !strings.Contains(string(b), key+" = ") {
 			t.Errorf("the sample doesn't show %s", key)
 		}
@@ -43,6 +43,7 @@ func TestBadFiles(t *testing.T) {
 		{"storage", `storage = "btrfs"`, `storage: "btrfs" is none of`},
 		{"level", `log-level = "loud"`, "log-level"},
 		{"host", `hosts = ["/var/run/x.sock"]`, "neither unix:///path"},
+		{"unsigned", `unsigned-acis = "yes"`, "unsigned-acis"},
 		{"no host", `hosts = []`, "at least one"},
 		{"long root", `root = "/` + strings.Repeat("x", 80) + `"`, "no more than 75"},
 		{"zfs-parent", "storage = \"copy\"\nzfs-parent = \"tank/brig\"", "no meaning"},
