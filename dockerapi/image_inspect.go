@@ -91,6 +91,7 @@ func newImageInspect(v Version, i *brig.ImageInfo, driver string) imageInspectDo
 		GraphDriver: storage.DriverData{Name: driver}, RootFS: image.RootFS{Type: "layers"},
 		Author: i.Config.Author, Comment: i.Config.Comment, DockerVersion: i.Config.DockerVersion,
 	}
+	d.Metadata.LastTagTime = i.Tagged
 	for _, l := range i.Layers {
 		d.RootFS.Layers = append(d.RootFS.Layers, string(l.Diff))
 	}

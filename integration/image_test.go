@@ -103,6 +103,7 @@ func TestTagAndRemove(t *testing.T) {
 	ok(t, "tag", ref, a)
 	ok(t, "tag", id[7:19], fresh("tag"))
 	equal(t, "by tag", inspect(t, a, "{{.Id}}"), id)
+	match(t, "when", inspect(t, a, "{{.Metadata.LastTagTime}}"), "^20")
 	fails(t, 1, "(?i)no such image", "tag", "nosuch", "x:1")
 	fails(t, 1, "not a valid repository/tag|invalid reference format", "tag", ref, "Upper:1")
 	match(t, "untag", ok(t, "rmi", a), `^Untagged: `+a+`$`)

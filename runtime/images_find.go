@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 
@@ -133,10 +134,17 @@ func (i *Images) ImageTag(ctx context.Context, ref, repo, tag string) error {
 	if err != nil {
 		return err
 	}
-	if err := i.Records.Put(ctx, []brig.Record{refPut(named.String(), e.img.ID)}, nil); err != nil {
+	img := *e.img
+	img.Tagged = time.Now()
+	rec, err := imagePut(&img)
+	if err != nil {
+		return err
+	}
+	if err := i.Records.Put(ctx, []brig.Record{rec, refPut(named.String(), img.ID)}, nil); err != nil {
 		return errs.Wrap(err, "tag image %s", ref)
 	}
 	i.mu.Lock()
+	e.img = &img
 	i.refs[named.String()] = e.img.ID
 	i.mu.Unlock()
 	i.event("tag", e.img, string(e.img.ID), reference.FamiliarString(named))

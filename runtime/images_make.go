@@ -144,5 +144,9 @@ func (i *Images) describeDoc(ctx context.Context, l *lease, d *imageDoc, layers 
 	if err != nil {
 		return nil, err
 	}
-	return i.describe(ctx, l, doc, layers, config, nil, ref)
+	img, err := i.describe(ctx, l, doc, layers, config, nil, ref)
+	if err == nil && ref != "" {
+		img.Tagged = time.Now()
+	}
+	return img, err
 }

@@ -41,7 +41,7 @@ func (i *Images) warnPlatform(rep *reporter, named reference.Named, platform str
 	e, _, err := i.find(named.String())
 	i.mu.Unlock()
 	if err == nil {
-		err = i.checkPlatform(e.img, reference.FamiliarString(named), platform)
+		err = i.checkPlatform(e.img, reference.FamiliarName(named), platform)
 	}
 	if err != nil {
 		rep.say("", "WARNING: "+err.Error())

@@ -13,6 +13,7 @@ type Image struct {
 	Config   ImageConfig // what containers need of the config
 	ACI      ACI
 	Pulled   time.Time // when it came into the store
+	Tagged   time.Time // when it last got a name other than by a pull or load; zero: never
 }
 
 // Chain returns the chain ID of the whole image; "" for one without layers.

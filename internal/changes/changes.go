@@ -155,6 +155,10 @@ func (e *editor) setEnv(key, value string) {
 }
 
 func (e *editor) expose(specs []string, env shell.EnvGetter) error {
+	seen := map[brig.Port]bool{}
+	for _, p := range e.c.Exposed {
+		seen[p] = true
+	}
 	for _, s := range specs {
 		words, err := e.lex.ProcessWords(s, env)
 		if err != nil {
@@ -166,7 +170,8 @@ func (e *editor) expose(specs []string, env shell.EnvGetter) error {
 				return err
 			}
 			for _, p := range ports {
-				if !slices.Contains(e.c.Exposed, p) {
+				if !seen[p] {
+					seen[p] = true
 					e.c.Exposed = append(e.c.Exposed, p)
 				}
 			}
@@ -180,6 +185,9 @@ func portRange(s string) ([]brig.Port, error) {
 	numbers, proto, ok := strings.Cut(strings.ToLower(s), "/")
 	if !ok {
 		proto = "tcp"
+	}
+	if !slices.Contains([]string{"tcp", "udp", "sctp"}, proto) {
+		return nil, fmt.Errorf("invalid proto: %s", proto)
 	}
 	from, to, ranged := strings.Cut(numbers, "-")
 	if !ranged {

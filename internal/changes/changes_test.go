@@ -90,6 +90,7 @@ func TestApplyRefuses(t *testing.T) {
 		"ENV =1":            "ENV names can not be blank",
 		"EXPOSE x":          "invalid containerPort: x",
 		"EXPOSE 9-8":        "invalid containerPort: 9-8",
+		"EXPOSE 80/foo":     "invalid proto: foo",
 		"EXPOSE 70000":      "invalid containerPort: 70000",
 		"STOPSIGNAL NOSUCH": "invalid signal: NOSUCH",
 		"ONBUILD FROM x":    "FROM isn't allowed as an ONBUILD trigger",
@@ -105,4 +106,22 @@ func TestApplyRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", line, err, words)
 		}
 	}
+}
+
+// Whatever the instructions are, Apply gives a config or an error, and leaves the one that it was given alone.
+func FuzzApply(f *testing.F) {
+	for _, s := range []string{"CMD x", "ENV A=${B:-c} D=$E", "EXPOSE 1-65535/udp", "LABEL a=\"b\\\nc\"", "# escape=`\nENV A=`b", "HEALTHCHECK --interval=1s CMD [\"x\"]",
+		"ONBUILD ENV a b", "RUN <<E\nx\nE", "VOLUME [\"/a\"", "WORKDIR ../..", "ENV A=${A}${A}"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		before := base()
+		_, err := Apply(before, strings.Split(s, "\n"))
+		if err != nil && !errs.Is(err, errs.Invalid) {
+			t.Errorf("%q: %v", s, err)
+		}
+		if text(t, before) != text(t, base()) {
+			t.Errorf("%q changed the config that it was given", s)
+		}
+	})
 }
