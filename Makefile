@@ -8,7 +8,7 @@ PROGRAMS := brigd brig brig-shim
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: all deps deps-peers build check unit oracle integration test demo bench compare test-zfs fuzz clean
+.PHONY: all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs fuzz clean
 
 all: build
 
@@ -51,6 +51,10 @@ bench: deps deps-peers build
 # The same suite against Debian's dockerd, in a network namespace of its own.
 compare: deps deps-peers
 	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -timeout 15m ./integration/
+
+# Images to and from Debian's dockerd, podman and skopeo, through a registry and through archives, in a network namespace of its own.
+peers: deps deps-peers build
+	BRIG_TEST_PEERS=1 $(GO) test -count=1 -timeout 10m ./integration/peers/
 
 # zfsstore's suite on real OpenZFS, in a virtual machine. RUN=PATTERN is go test's -run. The first time builds the machine.
 test-zfs: deps
