@@ -15,6 +15,12 @@ const maxOpen = 256
 type dir struct {
 	fd   int
 	path string
+	// plain: made by this extraction, and all that is in it are regular files that the pool was given.
+	plain bool
+
+	// The pool's, under its lock.
+	pending int // files that workers have
+	worker  int // the one that has them
 }
 
 // dirs resolves names beneath a root and keeps the directories open that it has found.
@@ -22,10 +28,11 @@ type dirs struct {
 	root  *dir
 	known map[string]*dir // by the name asked for; several names can lead to one dir
 	stale bool            // something was removed: a known directory may be gone
+	pool  *pool           // uses the directories' descriptors; nil: none
 }
 
 func newDirs(fd int) dirs {
-	return dirs{root: &dir{fd, "."}, known: map[string]*dir{}}
+	return dirs{root: &dir{fd: fd, path: "."}, known: map[string]*dir{}}
 }
 
 // trim is called between entries, when no dir is in use.
@@ -36,6 +43,9 @@ func (d *dirs) trim() {
 }
 
 func (d *dirs) flush() {
+	if d.pool != nil {
+		d.pool.settleAll()
+	}
 	for _, k := range d.known {
 		if k.fd >= 0 && k != d.root {
 			unix.Close(k.fd)
@@ -57,7 +67,7 @@ func (d *dirs) keep(fd int, at string) *dir {
 		unix.Close(fd)
 		return k
 	}
-	k := &dir{fd, at}
+	k := &dir{fd: fd, path: at}
 	d.known[at] = k
 	return k
 }
@@ -108,6 +118,7 @@ func (x *extractor) find(name string, create bool, links *int) (*dir, error) {
 // step goes one component down.
 func (x *extractor) step(parent *dir, base string, create bool, links *int) (*dir, error) {
 	at := join(parent.path, base)
+	x.settle(at)
 	fd, err := openDir(parent.fd, base)
 	switch {
 	case err == nil:
@@ -146,7 +157,10 @@ func (x *extractor) enter(fd int, at string) (*dir, error) {
 			unix.Close(fd)
 			return nil, x.fail("stat", at, err)
 		}
-		x.times[at] = st.mtime
+		if err := x.setTime(at, st.mtime); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
 	}
 	return x.dirs.keep(fd, at), nil
 }
@@ -211,6 +225,10 @@ func (x *extractor) implied(parent *dir, base string, create bool, links *int) (
 // makeImplied makes a directory that no entry names, like the one that low shows if there is one.
 func (x *extractor) makeImplied(parent *dir, base string, low *node, hides bool) (*dir, error) {
 	at := join(parent.path, base)
+	if x.implicit++; x.stats.Entries+x.implicit > x.o.MaxEntries {
+		return nil, x.tooMany()
+	}
+	parent.plain = false
 	if err := unix.Mkdirat(parent.fd, base, 0o755); err != nil && err != unix.EEXIST {
 		return nil, x.fail("make directory", at, err)
 	}
@@ -221,7 +239,9 @@ func (x *extractor) makeImplied(parent *dir, base string, low *node, hides bool)
 	k := x.dirs.keep(fd, at)
 	x.note(at)
 	if x.o.layer() {
-		x.times[at] = unix.Timespec{}
+		if err := x.setTime(at, unix.Timespec{}); err != nil {
+			return nil, err
+		}
 	}
 	if low != nil {
 		return k, x.likeLower(k, *low)
@@ -244,7 +264,9 @@ func (x *extractor) likeLower(k *dir, low node) error {
 	defer unix.Close(fd)
 	st, err := fstat(fd)
 	if err == nil {
-		x.times[k.path] = st.mtime
+		if err := x.setTime(k.path, st.mtime); err != nil {
+			return err
+		}
 		err = copyAttrs(node{fd: k.fd}, node{fd: fd}, &st)
 	}
 	return x.fail("copy attributes from the lower layers", k.path, err)

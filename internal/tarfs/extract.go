@@ -9,24 +9,28 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// extractor is one run of Extract; it is for one goroutine.
+// extractor is one run of Extract. It is for the goroutine that reads the archive; workers use wholeFile, attrs and fail alone.
 type extractor struct {
-	o      Options
-	dirs   dirs
-	lower  int // Options.Lower's directory; -1 before it is asked for
-	times  map[string]unix.Timespec
-	opaque map[string]bool // real paths that were made opaque
-	made   map[string]bool // Apply: real paths that this layer brought
-	buf    []byte
-	stats  Stats
+	o        Options
+	pool     *pool // nil: no workers
+	dirs     dirs
+	lower    int // Options.Lower's directory; -1 before it is asked for
+	times    map[string]unix.Timespec
+	opaque   map[string]bool // real paths that were made opaque
+	made     made            // Apply: what this layer brought
+	held     int64           // bytes of names in times and opaque
+	implicit int64           // directories made that no entry names
+	buf      []byte
+	stats    Stats
+	unkept   atomic.Int64
 }
 
 // Extract extracts the archive r beneath dir. It reads r to its end, also past the archive's own end, so that the caller can hash
@@ -40,11 +44,22 @@ func Extract(ctx context.Context, dir string, r io.Reader, o Options) (Stats, er
 	o.Sub = strings.Trim(path.Clean("/"+o.Sub), "/")
 	x := &extractor{
 		o: o.withDefaults(), dirs: newDirs(fd), lower: -1, times: map[string]unix.Timespec{},
-		opaque: map[string]bool{}, made: map[string]bool{}, buf: make([]byte, 256<<10),
+		opaque: map[string]bool{}, made: newMade(), buf: make([]byte, 256<<10),
 	}
+	x.pool = startPool(x)
+	x.dirs.pool = x.pool
 	defer x.close()
 	br := bufio.NewReaderSize(r, 128<<10)
-	if err := x.run(ctx, tar.NewReader(br)); err != nil {
+	rootNamed, err := x.run(ctx, tar.NewReader(br))
+	if x.pool != nil {
+		err = x.pool.stop(err)
+		x.pool, x.dirs.pool = nil, nil
+	}
+	x.stats.Unkept = x.unkept.Load()
+	if err == nil {
+		err = x.finish(rootNamed)
+	}
+	if err != nil {
 		return x.stats, err
 	}
 	_, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{&ctxReader{ctx, br}}, x.buf)
@@ -70,40 +85,48 @@ func (c *ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-func (x *extractor) run(ctx context.Context, tr *tar.Reader) error {
+// run extracts all entries. rootNamed says that one of them was the root's own.
+func (x *extractor) run(ctx context.Context, tr *tar.Reader) (rootNamed bool, err error) {
 	if x.o.layer() {
 		st, err := fstat(x.dirs.root.fd)
 		if err != nil {
-			return x.fail("stat", ".", err)
+			return false, x.fail("stat", ".", err)
 		}
 		x.times["."] = st.mtime
 	}
-	rootNamed := false
 	for {
 		if err := ctx.Err(); err != nil {
-			return err
+			return false, err
+		}
+		if x.pool != nil {
+			if err := x.pool.failure(); err != nil {
+				return false, err
+			}
 		}
 		h, err := tr.Next()
 		if err == io.EOF {
-			break
+			return rootNamed, nil
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
-			return archiveError(err)
+			return false, archiveError(err)
 		}
-		if x.stats.Entries++; x.stats.Entries > x.o.MaxEntries {
-			return invalid("archive has more than %d entries", x.o.MaxEntries)
+		if x.stats.Entries++; x.stats.Entries+x.implicit > x.o.MaxEntries {
+			return false, x.tooMany()
 		}
 		x.dirs.trim()
 		name, err := x.clean(h.Name)
 		if err != nil {
-			return err
+			return false, err
 		}
 		rootNamed = rootNamed || name == "."
 		if err := x.entry(ctx, name, h, tr); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return x.finish(rootNamed)
+}
+
+func (x *extractor) tooMany() error {
+	return invalid("archive has more than %d entries, directories that it only implies included", x.o.MaxEntries)
 }
 
 // finish does what can only be done when all entries are known.
@@ -157,7 +180,7 @@ func (x *extractor) fail(what, at string, err error) error {
 // note remembers that the layer itself brought at, so that its whiteouts spare it.
 func (x *extractor) note(at string) {
 	if x.o.Whiteouts == Apply {
-		x.made[at] = true
+		x.made.add(at)
 	}
 }
 
@@ -185,15 +208,45 @@ func (x *extractor) entry(ctx context.Context, name string, h *tar.Header, r io.
 	if err != nil {
 		return err
 	}
-	switch h.Typeflag {
-	case tar.TypeReg, '\x00', tar.TypeGNUSparse, tar.TypeCont:
+	if regular(h) && x.pool != nil {
+		if done, err := x.pool.file(ctx, parent, base, h, r); done || err != nil {
+			return err
+		}
+	}
+	x.settle(join(parent.path, base))
+	parent.plain = false
+	if regular(h) {
 		return x.file(ctx, parent, base, h, r)
+	}
+	switch h.Typeflag {
 	case tar.TypeDir:
 		return x.directory(parent, base, h)
 	case tar.TypeLink:
 		return x.hardlink(parent, base, h)
 	}
 	return x.special(parent, base, h)
+}
+
+func regular(h *tar.Header) bool {
+	switch h.Typeflag {
+	case tar.TypeReg, '\x00', tar.TypeGNUSparse, tar.TypeCont:
+		return true
+	}
+	return false
+}
+
+// settle waits for the worker that may still have the file at.
+func (x *extractor) settle(at string) {
+	if x.pool != nil {
+		x.pool.settle(at)
+	}
+}
+
+// settleAll waits for all workers: something is removed, or looks at everything in a directory.
+func (x *extractor) settleAll() {
+	if x.pool != nil {
+		x.pool.settleAll()
+	}
 }
 
 func (x *extractor) checkHeader(name string, h *tar.Header) error {
@@ -249,10 +302,14 @@ func (x *extractor) replace(parent *dir, base string, isDir bool) error {
 		}
 		return invalid("cannot overwrite non-directory %q with directory %q", at, base)
 	}
+	if !st.isDir() && !st.isLink() { // no name leads through it
+		return x.fail("remove", at, removeAt(parent.fd, base))
+	}
 	return x.remove(parent, base)
 }
 
 func (x *extractor) remove(parent *dir, base string) error {
+	x.settleAll()
 	x.dirs.stale = true
 	at := join(parent.path, base)
 	if x.o.Whiteouts == Overlay {
@@ -261,27 +318,57 @@ func (x *extractor) remove(parent *dir, base string) error {
 	return x.fail("remove", at, removeAt(parent.fd, base))
 }
 
-func (x *extractor) file(ctx context.Context, parent *dir, base string, h *tar.Header, r io.Reader) error {
-	at := join(parent.path, base)
+// newFile makes an empty file and returns its descriptor. Its mode is h's but for the set-id bits, as far as the umask lets it.
+func (x *extractor) newFile(parent *dir, base string, h *tar.Header) (int, error) {
 	fd := -1
 	err := x.create(parent, base, false, func() (err error) {
-		fd, err = openat(parent.fd, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o600)
+		fd, err = createFile(parent.fd, base, h)
 		return err
 	})
+	return fd, err
+}
+
+func createFile(dir int, base string, h *tar.Header) (int, error) {
+	return openat(dir, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, uint32(h.Mode)&0o777)
+}
+
+func (x *extractor) file(ctx context.Context, parent *dir, base string, h *tar.Header, r io.Reader) error {
+	at := join(parent.path, base)
+	fd, err := x.newFile(parent, base, h)
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), at)
-	defer f.Close()
 	x.note(at)
 	x.stats.Bytes += h.Size
-	if err := x.content(ctx, f, h, r); err != nil {
-		return err
+	if err = x.content(ctx, fd, at, h, r); err == nil {
+		err = x.attrs(node{parent.fd, base, fd}, at, h)
 	}
-	if err := x.attrs(node{parent.fd, base, fd}, at, h); err != nil {
-		return err
+	if cerr := closeFile(fd); err == nil {
+		err = x.fail("close", at, cerr)
 	}
-	return x.fail("close", at, f.Close())
+	return err
+}
+
+// wholeFile makes a file in a directory where nothing but a regular file can be in its way. It is safe for concurrent use.
+func (x *extractor) wholeFile(parent *dir, base, at string, h *tar.Header, data []byte) error {
+	fd, err := createFile(parent.fd, base, h)
+	if err == unix.EEXIST {
+		if err = retry(func() error { return unix.Unlinkat(parent.fd, base, 0) }); err == nil || err == unix.ENOENT {
+			fd, err = createFile(parent.fd, base, h)
+		}
+	}
+	if err != nil {
+		return x.fail("create", at, err)
+	}
+	if err = writeAll(fd, data); err != nil {
+		err = x.fail("write", at, err)
+	} else {
+		err = x.attrs(node{parent.fd, base, fd}, at, h)
+	}
+	if cerr := closeFile(fd); err == nil {
+		err = x.fail("close", at, cerr)
+	}
+	return err
 }
 
 func isSparse(h *tar.Header) bool {
@@ -296,7 +383,7 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-func (x *extractor) content(ctx context.Context, f *os.File, h *tar.Header, r io.Reader) error {
+func (x *extractor) content(ctx context.Context, fd int, at string, h *tar.Header, r io.Reader) error {
 	sparse, total := isSparse(h), int64(0)
 	for {
 		if err := ctx.Err(); err != nil {
@@ -305,8 +392,8 @@ func (x *extractor) content(ctx context.Context, f *os.File, h *tar.Header, r io
 		n, err := io.ReadFull(r, x.buf)
 		total += int64(n)
 		if n > 0 {
-			if werr := x.write(f, x.buf[:n], sparse); werr != nil {
-				return x.fail("write", f.Name(), unpath(werr))
+			if werr := write(fd, x.buf[:n], sparse); werr != nil {
+				return x.fail("write", at, werr)
 			}
 		}
 		if err == io.EOF || (err == io.ErrUnexpectedEOF && n < len(x.buf)) {
@@ -320,34 +407,24 @@ func (x *extractor) content(ctx context.Context, f *os.File, h *tar.Header, r io
 		return archiveError(io.ErrUnexpectedEOF)
 	}
 	if sparse {
-		return x.fail("set size of", f.Name(), unpath(f.Truncate(h.Size)))
+		return x.fail("set size of", at, retry(func() error { return unix.Ftruncate(fd, h.Size) }))
 	}
 	return nil
 }
 
-// unpath takes the errno out of an *os.PathError.
-func unpath(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
-}
-
 // write appends p; zero blocks of a sparse file become holes.
-func (x *extractor) write(f *os.File, p []byte, sparse bool) error {
+func write(fd int, p []byte, sparse bool) error {
 	if !sparse {
-		_, err := f.Write(p)
-		return err
+		return writeAll(fd, p)
 	}
 	const block = 4096
 	var zero [block]byte
 	for b := range slices.Chunk(p, block) {
 		var err error
 		if bytes.Equal(b, zero[:len(b)]) {
-			_, err = f.Seek(int64(len(b)), io.SeekCurrent)
+			_, err = unix.Seek(fd, int64(len(b)), io.SeekCurrent)
 		} else {
-			_, err = f.Write(b)
+			err = writeAll(fd, b)
 		}
 		if err != nil {
 			return err
@@ -359,14 +436,15 @@ func (x *extractor) write(f *os.File, p []byte, sparse bool) error {
 func (x *extractor) directory(parent *dir, base string, h *tar.Header) error {
 	at := join(parent.path, base)
 	existed, hides := false, false
-	err := retry(func() error { return unix.Mkdirat(parent.fd, base, 0o700) })
+	mkdir := func() error { return unix.Mkdirat(parent.fd, base, uint32(h.Mode)&0o777) }
+	err := retry(mkdir)
 	if err == unix.EEXIST {
 		st, e := lstat(parent.fd, base)
 		existed = e == nil && st.isDir()
 		hides = !existed
 		err = nil
 		if !existed {
-			err = x.create(parent, base, true, func() error { return unix.Mkdirat(parent.fd, base, 0o700) })
+			err = x.create(parent, base, true, mkdir)
 		}
 	}
 	if err != nil {
@@ -377,6 +455,7 @@ func (x *extractor) directory(parent *dir, base string, h *tar.Header) error {
 		return x.fail("open directory", at, err)
 	}
 	k := x.dirs.keep(fd, at)
+	k.plain = !existed
 	if err := x.dirAttrs(k, h, existed); err != nil {
 		return err
 	}
@@ -389,6 +468,9 @@ func (x *extractor) directory(parent *dir, base string, h *tar.Header) error {
 
 // dirAttrs sets a directory's attributes; its time is set in the end. A layer's entry replaces all that a lower one had set.
 func (x *extractor) dirAttrs(k *dir, h *tar.Header, existed bool) error {
+	if existed && x.pool != nil {
+		x.pool.settleIn(k) // what is made in it before inherits otherwise than what is made after
+	}
 	if existed && x.o.Whiteouts == Apply {
 		n := node{fd: k.fd}
 		old, err := xattrs(n)
@@ -404,6 +486,5 @@ func (x *extractor) dirAttrs(k *dir, h *tar.Header, existed bool) error {
 	if err := x.ownerModeXattr(node{fd: k.fd}, k.path, h); err != nil {
 		return err
 	}
-	x.times[k.path] = timespec(h)
-	return nil
+	return x.setTime(k.path, timespec(h))
 }

@@ -71,6 +71,29 @@ func openat(fd int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
+// writeAll writes p at the descriptor's position, all of it.
+func writeAll(fd int, p []byte) error {
+	for len(p) > 0 {
+		n, err := unix.Write(fd, p)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// closeFile closes fd. After EINTR the descriptor is gone all the same (close(2)), and nothing was lost.
+func closeFile(fd int) error {
+	if err := unix.Close(fd); err != unix.EINTR {
+		return err
+	}
+	return nil
+}
+
 // openDir opens the directory name in fd; what is not a directory gives an error for which notDir is true.
 func openDir(fd int, name string) (int, error) {
 	return openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)

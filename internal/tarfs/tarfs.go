@@ -49,10 +49,15 @@ type Options struct {
 	Lower func() (string, error)
 
 	// Limits; 0 means the default.
-	MaxEntries int64 // entries; 4 million
+	MaxEntries int64 // entries, and directories that they only imply; 4 million
 	MaxDepth   int   // components of a name; 512
 	MaxName    int   // bytes of a name or a link target; 4096
 	MaxBytes   int64 // bytes of all regular files together, holes included; 256 GiB
+
+	// Workers is how many goroutines write a layer's files besides the one that reads the archive. 0: one for each processor, up
+	// to 4; 1: none, the reader writes. They change nothing but the speed. Other archives than layers are extracted by one
+	// goroutine, because programs may be changing the tree meanwhile.
+	Workers int
 }
 
 // Stats says what was extracted.

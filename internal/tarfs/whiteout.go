@@ -56,7 +56,10 @@ func (x *extractor) hide(up, base string) error {
 		return err
 	}
 	at := join(parent.path, base)
+	x.settle(at)
+	parent.plain = false
 	if x.o.Whiteouts == Apply {
+		x.settleAll()
 		_, err := x.clear(parent.fd, base, at)
 		return err
 	}
@@ -107,6 +110,7 @@ func (x *extractor) opaqueEntry(up string) error {
 		}
 		return x.setOpaque(k)
 	}
+	x.settleAll()
 	return x.clearChildren(k.fd, k.path)
 }
 
@@ -120,7 +124,7 @@ func (x *extractor) clear(fd int, name, at string) (gone bool, err error) {
 		return false, x.fail("stat", at, err)
 	}
 	if !st.isDir() {
-		if x.made[at] {
+		if x.made.has(at) {
 			return false, nil
 		}
 		x.dirs.stale = true
@@ -134,13 +138,13 @@ func (x *extractor) clear(fd int, name, at string) (gone bool, err error) {
 	if err := x.clearChildren(sub, at); err != nil {
 		return false, err
 	}
-	if x.made[at] {
+	if x.made.has(at) {
 		return false, nil
 	}
 	x.dirs.stale = true
 	switch err := unix.Unlinkat(fd, name, unix.AT_REMOVEDIR); err {
 	case nil:
-		delete(x.times, at)
+		x.forgetTime(at)
 		return true, nil
 	case unix.ENOTEMPTY, unix.EEXIST:
 		return false, nil
@@ -167,7 +171,11 @@ func (x *extractor) setOpaque(k *dir) error {
 	if x.o.Whiteouts != Overlay || x.o.Lower == nil || x.opaque[k.path] {
 		return nil
 	}
+	if err := x.hold(k.path); err != nil {
+		return err
+	}
 	x.opaque[k.path] = true
+	x.settleAll()
 	if err := setXattr(node{fd: k.fd}, opaqueXattr, "y"); err != nil {
 		return x.fail("make opaque", k.path, err)
 	}
