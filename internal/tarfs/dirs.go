@@ -228,6 +228,9 @@ func (x *extractor) makeImplied(parent *dir, base string, low *node, hides bool)
 	if x.implicit++; x.stats.Entries+x.implicit > x.o.MaxEntries {
 		return nil, x.tooMany()
 	}
+	if err := x.deep(at); err != nil {
+		return nil, err
+	}
 	parent.plain = false
 	if err := unix.Mkdirat(parent.fd, base, 0o755); err != nil && err != unix.EEXIST {
 		return nil, x.fail("make directory", at, err)

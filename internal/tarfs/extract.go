@@ -166,12 +166,21 @@ func (x *extractor) clean(name string) (string, error) {
 	return p, nil
 }
 
+// deep refuses a directory that lies too deep, where symbolic links led to it: all that walks trees goes as deep as they are.
+func (x *extractor) deep(at string) error {
+	if strings.Count(at, "/") >= x.o.MaxDepth {
+		return invalid("directory %.80q… is deeper than %d", at, x.o.MaxDepth)
+	}
+	return nil
+}
+
 // fail says what was tried on which path beneath the root; nil stays nil. The text shows no host path.
 func (x *extractor) fail(what, at string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if err == unix.ENAMETOOLONG {
+	switch err {
+	case unix.ENAMETOOLONG, unix.E2BIG, unix.ERANGE, unix.EINVAL: // what the archive asks for can't exist
 		return invalid("%s %q: %w", what, at, err)
 	}
 	return fmt.Errorf("%s %q: %w", what, at, err)
@@ -435,6 +444,9 @@ func write(fd int, p []byte, sparse bool) error {
 
 func (x *extractor) directory(parent *dir, base string, h *tar.Header) error {
 	at := join(parent.path, base)
+	if err := x.deep(at); err != nil {
+		return err
+	}
 	existed, hides := false, false
 	mkdir := func() error { return unix.Mkdirat(parent.fd, base, uint32(h.Mode)&0o777) }
 	err := retry(mkdir)

@@ -15,8 +15,8 @@ const heldEach = 64
 
 // hold accounts for a path that is remembered until the end.
 func (x *extractor) hold(at string) error {
-	if x.held += int64(len(at)) + heldEach; x.held > maxHeld {
-		return invalid("archive has too many directories: their names take more than %d bytes", maxHeld)
+	if x.held += int64(len(at)) + heldEach; x.held > x.o.maxHeld {
+		return invalid("archive has too many directories: their names take more than %d bytes", x.o.maxHeld)
 	}
 	return nil
 }

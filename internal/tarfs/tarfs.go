@@ -58,6 +58,8 @@ type Options struct {
 	// to 4; 1: none, the reader writes. They change nothing but the speed. Other archives than layers are extracted by one
 	// goroutine, because programs may be changing the tree meanwhile.
 	Workers int
+
+	maxHeld int64 // the constant of that name; tests have less
 }
 
 // Stats says what was extracted.
@@ -83,6 +85,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 256 << 30
+	}
+	if o.maxHeld == 0 {
+		o.maxHeld = maxHeld
 	}
 	return o
 }

@@ -173,29 +173,22 @@ func TestExtractApply(t *testing.T) {
 		{"root as a symlink", nil, []string{"l ./ ../outside"}, "", "replace the root"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			top := t.TempDir()
-			root, outside := filepath.Join(top, "root"), filepath.Join(top, "outside")
-			os.Mkdir(root, 0o755)
-			os.Mkdir(outside, 0o755)
-			os.WriteFile(filepath.Join(outside, "sentinel"), []byte("safe"), 0o600)
-			if _, err := extract(t, root, archive(t, c.lower...), Options{Whiteouts: Apply}); err != nil {
-				t.Fatal(err)
-			}
-			_, err := extract(t, root, archive(t, c.layer...), Options{Whiteouts: Apply})
-			switch {
-			case c.invalid == "" && err != nil:
-				t.Fatal(err)
-			case c.invalid != "" && (!errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), c.invalid)):
-				t.Fatalf("error %v, want Invalid with %q", err, c.invalid)
-			}
-			if got := tree(t, root); got != c.want {
-				t.Errorf("tree\n got %s\nwant %s", got, c.want)
-			}
-			if got := tree(t, outside); got != "sentinel=safe" {
-				t.Errorf("outside changed: %s", got)
-			}
-			if got := tree(t, top); strings.Count(got, "sentinel") != 1 {
-				t.Errorf("beside the root: %s", got)
+			for _, workers := range []int{1, 3} {
+				w := newWitness(t)
+				if _, err := extract(t, w.root, archive(t, c.lower...), Options{Whiteouts: Apply, Workers: workers}); err != nil {
+					t.Fatal(err)
+				}
+				_, err := extract(t, w.root, archive(t, c.layer...), Options{Whiteouts: Apply, Workers: workers})
+				switch {
+				case c.invalid == "" && err != nil:
+					t.Fatal(err)
+				case c.invalid != "" && (!errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), c.invalid)):
+					t.Fatalf("error %v, want Invalid with %q", err, c.invalid)
+				}
+				if got := tree(t, w.root); got != c.want {
+					t.Errorf("tree\n got %s\nwant %s", got, c.want)
+				}
+				w.check(t)
 			}
 		})
 	}
