@@ -29,13 +29,15 @@ type layoutWriter struct {
 	blobs map[brig.Digest]blob
 	index ociIndex
 	list  []saved
+	buf   []byte // for copying
 }
 
 // WriteArchive writes images as docker save does since 25: an OCI layout with a manifest.json for older readers beside it.
 // Layers are written as their Blob describes them, and verified on the way. The same images always give the same bytes.
 // Invalid: an image contradicts itself.
 func (c *Converter) WriteArchive(ctx context.Context, w io.Writer, images []brig.ArchiveImage) error {
-	l := &layoutWriter{blobs: map[brig.Digest]blob{}, index: ociIndex{SchemaVersion: 2, MediaType: typeOCIIndex, Manifests: []descriptor{}}, list: []saved{}}
+	l := &layoutWriter{blobs: map[brig.Digest]blob{}, index: ociIndex{SchemaVersion: 2, MediaType: typeOCIIndex, Manifests: []descriptor{}}, list: []saved{},
+		buf: make([]byte, copyBuffer)}
 	for _, img := range images {
 		if err := l.add(img); err != nil {
 			return err
@@ -204,7 +206,7 @@ func (l *layoutWriter) writeBlob(ctx context.Context, tw *tar.Writer, d brig.Dig
 	}
 	defer r.Close()
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(tw, h), contextReader{ctx, r})
+	n, err := io.CopyBuffer(io.MultiWriter(tw, h), contextReader{ctx, r}, l.buf)
 	if err != nil {
 		return err
 	}
