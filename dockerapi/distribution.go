@@ -7,8 +7,6 @@ import (
 
 	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/brigd/brig/internal/errs"
 )
 
 // distribution says what a registry has under a name.
@@ -18,9 +16,6 @@ func (s *Server) distribution(ctx context.Context, r *request) (response, error)
 		return nil, err
 	}
 	d, err := s.Distributions.Describe(ctx, name, authFromHeader(r.Header.Get(registry.AuthHeader)))
-	if errs.Is(err, errs.NotFound) {
-		err = errs.As(errs.Forbidden, err) // dockerd's 403, since it can't tell what is missing from what may not be seen
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,6 @@ func TestDistribution(t *testing.T) {
 	if got := d.want(t, 200, "GET", "/distribution/a/b:1/json", nil); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	d.message(t, 403, "GET", "/distribution/nosuch/json", nil)
+	d.message(t, 404, "GET", "/distribution/nosuch/json", nil)
 	d.message(t, 400, "GET", "/distribution/UP/json", nil)
 }

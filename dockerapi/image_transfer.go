@@ -34,8 +34,8 @@ func (s *Server) imageCreate(ctx context.Context, r *request) (response, error) 
 	}
 	return withProgress(ctx, true, func(ctx context.Context, report func(brig.Progress)) error {
 		err := s.Transfers.Pull(ctx, p, report)
-		if errs.Is(err, errs.Unauthorized) {
-			err = errs.As(errs.Internal, err) // dockerd's 500: upon a 401 the docker command asks for a password, even in a script
+		if errs.Is(err, errs.Unauthorized) || errs.Is(err, errs.Unavailable) {
+			err = errs.As(errs.Internal, err) // dockerd's 500 for both: upon a 401 the docker command asks for a password, even in a script
 		}
 		return err
 	}), nil

@@ -10,7 +10,8 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// Describe says what ref names in its registry, an index or a manifest, and for which platforms it is. Kinds as Resolve's.
+// Describe says what ref names in its registry, an index or a manifest, and for which platforms it is. Kinds as Resolve's, and Forbidden if the
+// registry says so; a refusal is in its words, as in dockerd's answers.
 func (r *Registry) Describe(ctx context.Context, ref string, auth brig.Auth) (*brig.Distribution, error) {
 	named, s, top, err := r.open(ctx, ref, auth)
 	if err != nil {
@@ -31,7 +32,7 @@ func (r *Registry) Describe(ctx context.Context, ref string, auth brig.Auth) (*b
 	}
 	config, err := s.config(ctx, m.Config)
 	if err != nil {
-		return nil, pullError(err, named)
+		return nil, err
 	}
 	var p brig.Platform
 	if err := json.Unmarshal(config, &p); err != nil {

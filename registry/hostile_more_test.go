@@ -53,6 +53,19 @@ func TestHostileTokenServers(t *testing.T) {
 		}
 	}))
 	t.Cleanup(thief.Close)
+	for _, code := range []string{"DENIED", "NAME_UNKNOWN", "MANIFEST_UNKNOWN"} { // already for the first request, before there is a session
+		refuse := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			say(all, 403, `{"errors":[{"code":"`+code+`","message":"no"}]}`)(w, r)
+		}))
+		t.Cleanup(refuse.Close)
+		host := faulty(t, say(all, 401, "", "WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", refuse.URL)))
+		if _, err := newRegistry(t, Config{}).Resolve(t.Context(), host+"/app:1", "", brig.Auth{}); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), ": no") {
+			t.Errorf("%s: %v (%v)", code, err, errs.KindOf(err))
+		}
+		if _, err := newRegistry(t, Config{}).Describe(t.Context(), host+"/app:1", brig.Auth{}); !errs.Is(err, errs.Forbidden) || !strings.Contains(err.Error(), ": no") {
+			t.Errorf("describe, %s: %v (%v)", code, err, errs.KindOf(err))
+		}
+	}
 	for _, c := range []struct {
 		name, realm string // "": the server below
 		fault       fault

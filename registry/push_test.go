@@ -351,7 +351,8 @@ func TestDescribeFails(t *testing.T) {
 		kind  errs.Kind
 		want  string
 	}{
-		{"unknown", say(isTopLevel, 404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), "app:1", errs.NotFound, "not found: manifest unknown"},
+		{"unknown", say(isTopLevel, 404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), "app:1", errs.NotFound, "manifest unknown: manifest unknown"},
+		{"denied", say(isTopLevel, 403, `{"errors":[{"code":"DENIED","message":"no"}]}`), "app:1", errs.Forbidden, "denied: no"},
 		{"no config", say(isBlob, 404, ""), "app:1", errs.NotFound, "404"},
 		{"config that is none", say(isBlob, 200, strings.Repeat("x", 78)), "app:1", errs.Invalid, "digest"},
 		{"chart", say(isTopLevel, 200, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"`+string(brig.DigestOf(nil))+`"}}`), "app:1", errs.Invalid, "not a container image"},

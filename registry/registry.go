@@ -94,7 +94,8 @@ func (r *Registry) Close() {
 	}
 }
 
-// open gets the document that ref names, verified, and the session that it came by.
+// open gets the document that ref names, verified, and the session that it came by. A refusal is in the registry's words; named is nil
+// if ref is none.
 func (r *Registry) open(ctx context.Context, ref string, auth brig.Auth) (reference.Named, *session, *document, error) {
 	named, err := parseRef(ref)
 	if err != nil {
@@ -102,13 +103,10 @@ func (r *Registry) open(ctx context.Context, ref string, auth brig.Auth) (refere
 	}
 	s, err := r.session(ctx, reference.Domain(named), reference.Path(named), auth)
 	if err != nil {
-		return nil, nil, nil, err
+		return named, nil, nil, err
 	}
 	top, err := s.manifest(ctx, tagOrDigest(named), -1)
-	if err != nil {
-		return nil, nil, nil, pullError(err, named)
-	}
-	return named, s, top, nil
+	return named, s, top, err
 }
 
 // Resolve finds what ref means for the platform and returns the exact, verified bytes of its manifest and config.
@@ -117,7 +115,7 @@ func (r *Registry) open(ctx context.Context, ref string, auth brig.Auth) (refere
 func (r *Registry) Resolve(ctx context.Context, ref, platform string, auth brig.Auth) (*brig.Remote, error) {
 	named, s, top, err := r.open(ctx, ref, auth)
 	if err != nil {
-		return nil, err
+		return nil, pullError(err, named)
 	}
 	digest, doc := brig.DigestOf(top.bytes), top
 	if top.isIndex() {
