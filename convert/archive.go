@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"runtime"
 	"strings"
 
 	"github.com/brigd/brig/internal/brig"
@@ -24,8 +25,9 @@ const (
 // ReadArchive reads a docker-archive (docker save of every age since 1.10, skopeo, podman) or an OCI layout as a tar, which may be
 // compressed. It spools all of it to a folder in the directory spool, which close removes; that ends the use of the layers. On error
 // nothing stays in spool.
+// Of an image that is there for several platforms it takes the first of want (none: those that this host runs) that there is, else any.
 // Whatever has a digest in the archive is verified, but the layers' uncompressed bytes. Invalid: it is no such archive.
-func (c *Converter) ReadArchive(ctx context.Context, r io.Reader, spool string) (images []brig.ArchiveImage, close func() error, err error) {
+func (c *Converter) ReadArchive(ctx context.Context, r io.Reader, spool string, want ...brig.Platform) (images []brig.ArchiveImage, close func() error, err error) {
 	plain, err := c.Decompress(ctx, r, "")
 	if err != nil {
 		return nil, nil, err
@@ -34,6 +36,9 @@ func (c *Converter) ReadArchive(ctx context.Context, r io.Reader, spool string) 
 	a, err := spoolTar(ctx, c.capped(plain), spool)
 	if err != nil {
 		return nil, nil, err
+	}
+	if a.want = want; len(want) == 0 {
+		a.want = brig.DefaultPlatforms(runtime.GOOS, runtime.GOARCH)
 	}
 	images, err = a.images()
 	if err != nil {

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"cmp"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -235,8 +234,8 @@ func (a *archive) layout() ([]found, error) {
 	return out, nil
 }
 
-// manifest reads what a descriptor of index.json names; nil if it is no image. Of an inner index it is the image for this
-// machine's architecture, else the first that is in the archive: docker save leaves the other platforms out.
+// manifest reads what a descriptor of index.json names; nil if it is no image. Of an inner index it is the image for
+// the best of the wanted platforms, else the first that is in the archive: docker save leaves the other platforms out.
 func (a *archive) manifest(d descriptor) (*found, string, error) {
 	if d.MediaType == typeOCIIndex || d.MediaType == typeDockerList {
 		c, err := d.check()
@@ -271,23 +270,29 @@ func (a *archive) manifest(d descriptor) (*found, string, error) {
 
 // choose takes an image of an inner index; zero if there is none in the archive.
 func (a *archive) choose(list []descriptor) descriptor {
-	var first descriptor
+	var there []descriptor
 	for _, d := range list {
 		c, err := d.check()
 		if err != nil || d.Platform != nil && d.Platform.OS == "unknown" {
 			continue
 		}
-		if _, ok := a.entries[blobPath(c.Digest)]; !ok {
-			continue
-		}
-		if d.Platform != nil && d.Platform.Architecture == runtime.GOARCH {
-			return d
-		}
-		if first.Digest == "" {
-			first = d
+		if _, ok := a.entries[blobPath(c.Digest)]; ok {
+			there = append(there, d)
 		}
 	}
-	return first
+	for _, w := range a.want {
+		for _, runs := range w.Runs() {
+			for _, d := range there {
+				if p := d.Platform; p != nil && runs == (brig.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}).Normal() {
+					return d
+				}
+			}
+		}
+	}
+	if len(there) == 0 {
+		return descriptor{}
+	}
+	return there[0]
 }
 
 // check makes a descriptor the engine's own.

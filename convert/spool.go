@@ -27,6 +27,7 @@ const (
 type archive struct {
 	dir     string           // of the files; this archive's own
 	small   *os.File         // the entries that have no file of their own, one after another
+	want    []brig.Platform  // of an image that is there for several, the best first
 	entries map[string]entry // by cleaned path without a leading slash
 }
 

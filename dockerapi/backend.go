@@ -80,7 +80,8 @@ type Images interface {
 // Transfers moves images in and out. Progress is called from one goroutine at a time.
 type Transfers interface {
 	Pull(ctx context.Context, r brig.PullRequest, progress func(brig.Progress)) error
-	Load(ctx context.Context, tar io.Reader, progress func(brig.Progress)) error
+	// Load takes the images for platform alone, or with "" all.
+	Load(ctx context.Context, tar io.Reader, platform string, progress func(brig.Progress)) error
 	Save(ctx context.Context, refs []string, w io.Writer) error
 	// ImageBlob returns the exact config bytes of an image (kind "config") or its appc manifest (kind "aci").
 	ImageBlob(ctx context.Context, ref, kind string) ([]byte, error)

@@ -113,7 +113,7 @@ func (f *imageShelf) Pull(ctx context.Context, r brig.PullRequest, report func(b
 	return nil
 }
 
-func (f *imageShelf) Load(_ context.Context, tar io.Reader, report func(brig.Progress)) error {
+func (f *imageShelf) Load(_ context.Context, tar io.Reader, platform string, report func(brig.Progress)) error {
 	if f.load != nil {
 		return f.load(tar, report)
 	}

@@ -19,6 +19,8 @@ func TestPlatforms(t *testing.T) {
 	if got := d.images.pulled[0].Platform; got != "linux/arm64" {
 		t.Errorf("pulled for %q", got)
 	}
+	d.message(t, 400, "POST", "/images/load?platform=linux", strings.NewReader("x"))
+	d.want(t, 200, "POST", "/v1.47/images/load?platform=linux", strings.NewReader("x"))
 	amd, arm := url.QueryEscape(`{"os":"linux","architecture":"amd64"}`), url.QueryEscape(`{"os":"linux","architecture":"arm64"}`)
 	for _, c := range []struct{ method, path, words string }{
 		{"GET", "/images/app:1/json?platform=", ""},

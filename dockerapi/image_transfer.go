@@ -45,13 +45,21 @@ func (s *Server) imageCreate(ctx context.Context, r *request) (response, error) 
 const maxDrain = 256 << 20
 
 func (s *Server) imageLoad(ctx context.Context, r *request) (response, error) {
+	want, err := r.platformDoc(48)
+	if err != nil {
+		return nil, err
+	}
+	platform := ""
+	if want != nil {
+		platform = want.Normal().String()
+	}
 	body := r.Body
 	return func(a *answer) error {
 		if err := http.NewResponseController(a.ResponseWriter).EnableFullDuplex(); err != nil {
 			return errs.Wrap(err, "answer while the upload goes on")
 		}
 		err := withProgress(ctx, !r.flag("quiet"), func(ctx context.Context, report func(brig.Progress)) error {
-			return s.Transfers.Load(ctx, body, report)
+			return s.Transfers.Load(ctx, body, platform, report)
 		})(a)
 		io.CopyN(io.Discard, body, maxDrain) // its error is that the client has gone
 		return err

@@ -3,11 +3,17 @@ package integration
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/brigd/brig/integration/internal/testbed"
 )
@@ -130,4 +136,36 @@ func TestPlatformPreference(t *testing.T) {
 	equal(t, "asked for", arch("--platform", "linux/"+runtime.GOARCH), runtime.GOARCH)
 	r := dockerOn(t, cli, nil, "create", image("multi"))
 	equal(t, "no warning of what is preferred", r.Err, "")
+}
+
+// Of an archive with an image for several platforms, load takes the one asked for, else the host's.
+func TestPlatformLoad(t *testing.T) {
+	own(t)
+	ref, err := name.ParseReference(image("multi"), name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := remote.Index(ref, remote.WithContext(bed.ctx))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, loaded := t.TempDir(), fresh("loaded")+":1"
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AppendIndex(index, layout.WithAnnotations(map[string]string{"io.containerd.image.name": "docker.io/library/" + loaded})); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "multi.tar")
+	if out, err := exec.Command("tar", "-C", dir, "-cf", file, ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
+	defer docker(t, "rmi", "-f", loaded)
+	for _, c := range []struct{ args, want string }{{"", runtime.GOARCH}, {"--platform=linux/" + foreign(), foreign()}, {"--platform=linux/" + runtime.GOARCH, runtime.GOARCH}} {
+		ok(t, append([]string{"load", "-i", file}, strings.Fields(c.args)...)...)
+		equal(t, "load "+c.args, inspect(t, loaded, "{{.Architecture}}"), c.want)
+	}
+	fails(t, 1, `requested platform \(linux/s390x\) not found`, "load", "-i", file, "--platform", "linux/s390x")
+	docker(t, "image", "prune", "-f")
 }

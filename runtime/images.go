@@ -48,8 +48,9 @@ type ImagesConfig struct {
 	Host      brig.Platform // what an image must be made for if a request says only half of it
 	// UnsignedACIs says which ACIs may come in without a signature: "files" those that a client sends, "all" also what is downloaded, else none.
 	UnsignedACIs string
-	Version      string        // of brig, for the images that it makes; "" if it isn't to be told
-	Backoff      time.Duration // before the first retry of a broken download; it doubles each time. 0: one second
+	Version      string          // of brig, for the images that it makes; "" if it isn't to be told
+	Platforms    []brig.Platform // to take of an archive's image for several when nobody asks for one, the best first; none: the host's
+	Backoff      time.Duration   // before the first retry of a broken download; it doubles each time. 0: one second
 }
 
 // ImageUser is a container, as far as its image is concerned.

@@ -278,7 +278,7 @@ type jsonArchive []struct {
 	}
 }
 
-func (imgArchives) ReadArchive(ctx context.Context, r io.Reader, spool string) ([]brig.ArchiveImage, func() error, error) {
+func (imgArchives) ReadArchive(ctx context.Context, r io.Reader, spool string, _ ...brig.Platform) ([]brig.ArchiveImage, func() error, error) {
 	var a jsonArchive
 	if err := json.NewDecoder(ctxReader{ctx, r}).Decode(&a); err != nil {
 		return nil, nil, errs.As(errs.Invalid, err)

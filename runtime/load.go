@@ -6,18 +6,20 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 )
 
 // Load takes in all images of a docker-archive or OCI layout, as docker load, and reports as dockerd does. Images before one that fails stay.
-func (i *Images) Load(ctx context.Context, tar io.Reader, progress func(brig.Progress)) error {
+// platform "" takes all images; else those for another one are left out. NotFound: none is left.
+func (i *Images) Load(ctx context.Context, tar io.Reader, platform string, progress func(brig.Progress)) error {
 	ctx, cancel := i.joinContext(ctx)
 	defer cancel()
 	rep := newReporter(progress)
 	defer rep.close()
-	images, closeArchive, err := i.Archives.ReadArchive(ctx, tar, i.Spool)
+	images, closeArchive, err := i.Archives.ReadArchive(ctx, tar, i.Spool, i.wantsOf(platform)...)
 	if err != nil {
 		return err
 	}
@@ -26,12 +28,46 @@ func (i *Images) Load(ctx context.Context, tar io.Reader, progress func(brig.Pro
 			i.log.Warn("a loaded archive's temporary files stay until the next start", "error", err)
 		}
 	}()
+	if images, err = i.only(images, platform); err != nil {
+		return err
+	}
 	for n := range images {
 		if err := i.loadOne(ctx, &images[n], rep); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wantsOf lists the platforms to take of an image that is there for several.
+func (i *Images) wantsOf(platform string) []brig.Platform {
+	if platform == "" {
+		return i.Platforms
+	}
+	return []brig.Platform{brig.ParsePlatform(platform)}
+}
+
+// only leaves the images that are for platform, "" for any.
+func (i *Images) only(images []brig.ArchiveImage, platform string) ([]brig.ArchiveImage, error) {
+	if platform == "" {
+		return images, nil
+	}
+	var out []brig.ArchiveImage
+	var has []string
+	for _, a := range images {
+		doc, err := i.Converter.ImageConfig(a.Config)
+		if err != nil {
+			return nil, err
+		}
+		has = append(has, doc.Platform.String())
+		if brig.ParsePlatform(platform).Suits(doc.Platform) {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return nil, errs.New(errs.NotFound, "requested platform (%s) not found: the archive has %s", platform, strings.Join(has, ", "))
+	}
+	return out, nil
 }
 
 func (i *Images) loadOne(ctx context.Context, a *brig.ArchiveImage, rep *reporter) error {

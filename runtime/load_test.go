@@ -16,7 +16,7 @@ import (
 func (d *dock) load1(t *testing.T, b []byte) ([]string, error) {
 	t.Helper()
 	var lines []string
-	err := d.Load(t.Context(), bytes.NewReader(b), func(p brig.Progress) {
+	err := d.Load(t.Context(), bytes.NewReader(b), "", func(p brig.Progress) {
 		if p.Status == "Loading layer" {
 			p.Current, p.Total = 0, 0
 			if s := line(p); !slices.Contains(lines, s) { // the layers' bars move at the same time
@@ -200,8 +200,25 @@ func TestLoadFails(t *testing.T) {
 	e := newDock(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	e.layers.fault = func(string, brig.Digest) error { cancel(); return nil }
-	if err := e.Load(ctx, bytes.NewReader(good), func(brig.Progress) {}); !errs.Is(err, errs.Canceled) {
+	if err := e.Load(ctx, bytes.NewReader(good), "", func(brig.Progress) {}); !errs.Is(err, errs.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 	e.clear(t)
+}
+
+// With a platform, load takes the images for it and leaves the others.
+func TestLoadPlatform(t *testing.T) {
+	d, e := newDock(t), newDock(t)
+	d.publish("a:1", "base")
+	d.mustPull(t, "a:1")
+	b := d.save1(t, "a:1")
+	tell := func(brig.Progress) {}
+	wantErr(t, "another platform", e.Load(t.Context(), bytes.NewReader(b), "linux/arm64", tell), errs.NotFound, "requested platform (linux/arm64) not found: the archive has linux/amd64")
+	e.clear(t)
+	if err := e.Load(t.Context(), bytes.NewReader(b), "linux/amd64", tell); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.ImageGet(t.Context(), "a:1"); err != nil {
+		t.Error(err)
+	}
 }

@@ -161,7 +161,8 @@ type Converter interface {
 type Archives interface {
 	// ReadArchive reads a docker-archive or OCI layout tar to its end, spooling to files in the directory spool where it must. The images'
 	// layers can be opened until close, which removes the spooled files, is called; close is nil only if err isn't. Nothing is verified but the form.
-	ReadArchive(ctx context.Context, r io.Reader, spool string) (images []brig.ArchiveImage, close func() error, err error)
+	// Of an image for several platforms it takes the first of want that there is, else any.
+	ReadArchive(ctx context.Context, r io.Reader, spool string, want ...brig.Platform) (images []brig.ArchiveImage, close func() error, err error)
 	// WriteArchive writes images as docker save does since 25: an OCI layout with a manifest.json beside it.
 	WriteArchive(ctx context.Context, w io.Writer, images []brig.ArchiveImage) error
 	// Decompress returns the uncompressed bytes of a layer; the magic bytes decide, not the media type. Closing it does not close r.

@@ -136,7 +136,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
 		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
-		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version,
+		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version, Platforms: e.platforms,
 	})
 	if err != nil {
 		return errs.Wrap(err, "load images")
