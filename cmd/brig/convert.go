@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -30,27 +29,72 @@ type converting struct {
 	insecure bool
 	platform string
 	image    string // which one of an archive of several
+	compress compression
+	login    credentials
+	named    bool // nobody said where the ACI shall go, so its path is printed
+	in       io.Reader
 	out      io.Writer
 }
 
 func convertCommand() *cobra.Command {
 	c := &converting{conv: convert.New()}
+	nosquash := false
 	cmd := &cobra.Command{
-		Use: "convert docker://REF|docker-archive:FILE|oci:DIR OUT", Args: cobra.ExactArgs(2),
+		Use: "convert docker://REF|docker-archive:FILE|oci:DIR|FILE [OUT]", Args: cobra.RangeArgs(1, 2),
 		Short: "Convert a Docker or OCI image to an ACI, without brigd; print its ID",
 		Long: "Convert an image from a registry, from what docker save wrote, or from an OCI layout, to an App Container Image, without brigd.\n" +
-			"OUT is the file to write; with --squash=false it is a directory, made if missing, which gets one ACI for each layer.\n" +
-			"Prints each ACI's ID, and with --squash=false its file. Squashing needs root, since layers have owners and devices.",
+			"OUT is the file to write (default: the image's name and tag, in the working directory); with --squash=false, or docker2aci's\n" +
+			"--nosquash, it is a directory, made if missing, which gets one ACI for each layer.\n" +
+			"Prints each ACI's ID, and unless OUT was given and is one file, its path. Squashing needs root, since layers have owners and devices.\n" +
+			"Logins come from docker's config.json and its credential helpers.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.out = cmd.OutOrStdout()
-			return c.run(cmd.Context(), args[0], args[1])
+			c.in, c.out = cmd.InOrStdin(), cmd.OutOrStdout()
+			c.squash = c.squash && !nosquash
+			to := outName(args[0], c.image, c.squash)
+			if c.named = len(args) == 1; !c.named {
+				to = args[1]
+			}
+			return c.run(cmd.Context(), args[0], to)
 		},
 	}
 	cmd.Flags().BoolVar(&c.squash, "squash", true, "write one flat ACI; false: one for each layer, with dependencies")
+	cmd.Flags().BoolVar(&nosquash, "nosquash", false, "the same as --squash=false")
 	cmd.Flags().StringVar(&c.platform, "platform", "", "os/arch[/variant] to take from a registry's image of several (default: this machine's)")
 	cmd.Flags().BoolVar(&c.insecure, "insecure", false, "let the registry have a bad certificate or speak plain http")
 	cmd.Flags().StringVar(&c.image, "image", "", "name:tag of the image to take from an archive of several")
+	c.compress.flag(cmd, "compression")
+	c.login.flags(cmd)
 	return cmd
+}
+
+// outName is where an ACI goes if nobody says: the image's name without its registry, and its tag; the name of the archive else.
+func outName(from, image string, squash bool) string {
+	if !squash {
+		return "."
+	}
+	kind, name, _ := strings.Cut(from, ":")
+	if kind != "docker" && image == "" {
+		if name == "" {
+			name = kind
+		}
+		base := filepath.Base(name)
+		return strings.TrimSuffix(base, filepath.Ext(base)) + ".aci"
+	}
+	if kind == "docker" {
+		image = strings.TrimPrefix(name, "//")
+	}
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return "image.aci" // it will not come to that
+	}
+	out := reference.Path(named)
+	if reference.Domain(named) == "docker.io" {
+		out = strings.TrimPrefix(out, "library/")
+	}
+	if t, ok := reference.TagNameOnly(named).(reference.Tagged); ok {
+		out += "-" + t.Tag()
+	}
+	return strings.ReplaceAll(out, "/", "-") + ".aci"
 }
 
 func (c *converting) run(ctx context.Context, from, to string) (err error) {
@@ -83,7 +127,10 @@ func (c *converting) fetch(ctx context.Context, from string) (brig.ArchiveImage,
 		name = strings.TrimPrefix(name, "//")
 		img, err := c.pull(ctx, name)
 		return img, name, err
-	case "docker-archive":
+	case "docker-archive", from: // docker2aci takes the file alone
+		if kind == from {
+			name = from
+		}
 		f, err := os.Open(name)
 		if err != nil {
 			return brig.ArchiveImage{}, "", err
@@ -105,7 +152,7 @@ func (c *converting) fetch(ctx context.Context, from string) (brig.ArchiveImage,
 	return brig.ArchiveImage{}, "", errors.New("want docker://REFERENCE, docker-archive:FILE or oci:DIRECTORY")
 }
 
-// pull reads an image from a registry, without credentials.
+// pull reads an image from a registry.
 func (c *converting) pull(ctx context.Context, name string) (img brig.ArchiveImage, err error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -120,7 +167,11 @@ func (c *converting) pull(ctx context.Context, name string) (img brig.ArchiveIma
 		return img, err
 	}
 	defer reg.Close()
-	remote, err := reg.Resolve(ctx, reference.TagNameOnly(named).String(), c.platform, brig.Auth{})
+	auth, err := c.login.find(ctx, c.in, reference.Domain(named))
+	if err != nil {
+		return img, err
+	}
+	remote, err := reg.Resolve(ctx, reference.TagNameOnly(named).String(), c.platform, auth)
 	if err != nil {
 		return img, err
 	}
@@ -232,14 +283,16 @@ func (c *converting) flat(ctx context.Context, img brig.ArchiveImage, ref string
 		defer close(done)
 		w.CloseWithError(c.conv.WriteACI(ctx, w, manifest, root))
 	}()
-	sum := sha512.New()
-	err = save(to, io.TeeReader(r, sum))
+	id, err := saveACI(ctx, to, r, c.compress)
 	r.Close()
 	<-done
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "sha512-%x\n", sum.Sum(nil))
+	if c.named {
+		id += " " + to
+	}
+	_, err = fmt.Fprintln(c.out, id)
 	return err
 }
 
@@ -261,7 +314,7 @@ func (c *converting) layered(ctx context.Context, img brig.ArchiveImage, ref str
 		return err
 	}
 	for n, name := range names {
-		if err := c.move(filepath.Join(tmp, fmt.Sprint(n)), filepath.Join(to, name)); err != nil {
+		if err := c.move(ctx, filepath.Join(tmp, fmt.Sprint(n)), filepath.Join(to, name)); err != nil {
 			return err
 		}
 	}
@@ -269,16 +322,16 @@ func (c *converting) layered(ctx context.Context, img brig.ArchiveImage, ref str
 }
 
 // move copies a finished ACI to where it shall be, and prints its ID and path.
-func (c *converting) move(from, to string) error {
+func (c *converting) move(ctx context.Context, from, to string) error {
 	f, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	sum := sha512.New()
-	if err := save(to, io.TeeReader(f, sum)); err != nil {
+	id, err := saveACI(ctx, to, f, c.compress)
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "sha512-%x %s\n", sum.Sum(nil), to)
+	_, err = fmt.Fprintln(c.out, id, to)
 	return err
 }
