@@ -83,14 +83,14 @@ func (q *aciQuest) fetch(ctx context.Context, e brig.ACIEndpoint, want *brig.ACI
 	if err != nil {
 		return nil, errs.Wrap(err, "signature of %s", e.ACI)
 	}
-	if signature == nil && q.i.UnsignedACIs != "all" {
-		return nil, errs.New(errs.Forbidden, "%s has no signature at %s, and this brigd takes no unsigned ACIs from the web", e.ACI, e.Signature)
-	}
 	body, size, err := q.i.Web.Open(ctx, e.ACI, q.insecure, maxACIFetch)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
+	if signature == nil && q.i.UnsignedACIs != "all" {
+		return nil, errs.New(errs.Forbidden, "%s has no signature at %s, and this brigd takes no unsigned ACIs from the web", e.ACI, e.Signature)
+	}
 	m := &meter{size: size, status: "Downloading", tell: func(status string, current, total int64) {
 		q.rep.add(brig.Progress{ID: e.ACI, Status: status, Current: current, Total: total})
 	}}

@@ -203,7 +203,7 @@ func TestImportFromWeb(t *testing.T) {
 		"x.org/plain":                      "no signature",
 		"x.org/wrong":                      "trusted for y.org, not for x.org/wrong",
 		"x.org/none":                       "nothing there",
-		"https://web/none.aci":             "takes no unsigned",
+		"https://web/none.aci":             "404",
 		"X":                                "no ACI name",
 		"https://web/x.org/app.aci?a=b#c%": "%",
 	} {
