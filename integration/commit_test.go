@@ -19,6 +19,7 @@ import (
 
 // A commit holds what the container changed, and nothing of its mounts nor of what the engine puts into it.
 func TestCommit(t *testing.T) {
+	t.Cleanup(func() { docker(t, "image", "prune", "-f") }) // last: what lost its name
 	vol := fresh("commitvol")
 	id := container(t, "-v", vol+":/vol", "--tmpfs", "/tmp", "-e", "B=2", "--label", "mine=yes", "-p", "127.0.0.1::80", image("busybox"), "sh", "-c", `
 		echo new >/new; mkdir -p /d/e; echo deep >/d/e/f; chmod 711 /d; ln -s f /d/e/l; ln /new /hard; rm /etc/group; echo x >/vol/x; echo y >/tmp/y
@@ -75,6 +76,7 @@ func lastLayer(t *testing.T, saved string) string {
 }
 
 func TestCommitChanges(t *testing.T) {
+	t.Cleanup(func() { docker(t, "image", "prune", "-f") }) // last: what lost its name
 	id := made(t, ok(t, "create", "-e", "A=1", image("entry")))
 	name := fresh("changed")
 	signal := "STOPSIGNAL SIGINT"
@@ -103,6 +105,7 @@ func TestCommitChanges(t *testing.T) {
 
 // One container can be committed again and again; each image stands on what was there before it.
 func TestCommitAgain(t *testing.T) {
+	t.Cleanup(func() { docker(t, "image", "prune", "-f") }) // last: what lost its name
 	id := made(t, ok(t, "create", image("busybox"), "sh", "-c", "echo $RANDOM >>/n; date +%s%N >>/n"))
 	first, second := fresh("again"), fresh("again")
 	defer docker(t, "rmi", "-f", first, second)
@@ -137,6 +140,7 @@ func pushName(t *testing.T, ref string) string {
 
 // A commit pauses the container while it runs, and says so in the events.
 func TestCommitPause(t *testing.T) {
+	t.Cleanup(func() { docker(t, "image", "prune", "-f") }) // last: what lost its name
 	id := container(t, image("busybox"), "sh", "-c", "touch /f; echo up; sleep 600")
 	logged(t, id, "up")
 	since := time.Now()
@@ -155,6 +159,7 @@ func TestCommitPause(t *testing.T) {
 
 // Whatever a tar is compressed with, import takes it; so it does changes and URLs.
 func TestImportForms(t *testing.T) {
+	t.Cleanup(func() { docker(t, "image", "prune", "-f") }) // last: what lost its name
 	id := made(t, ok(t, "create", image("busybox"), "true"))
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain")
@@ -192,6 +197,7 @@ func TestImportForms(t *testing.T) {
 }
 
 func TestImportURL(t *testing.T) {
+	t.Cleanup(func() { docker(t, "image", "prune", "-f") }) // last: what lost its name
 	id := made(t, ok(t, "create", image("busybox"), "true"))
 	file := filepath.Join(t.TempDir(), "fs.tar")
 	ok(t, "export", "-o", file, id)
