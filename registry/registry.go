@@ -44,6 +44,8 @@ type Config struct {
 	// CertsDir holds <host[:port]>/*.crt (authorities), *.cert with *.key (client certificates), as /etc/docker/certs.d does; "" none.
 	CertsDir  string
 	UserAgent string       // "": brig
+	// Stall is how long a registry may send nothing while it is waited for; 0: 30 seconds.
+	Stall time.Duration
 	Log       *slog.Logger // nil: none
 	// Platforms are looked for in indexes when nobody asks for one, the best first; none: what this host runs by itself.
 	Platforms []brig.Platform
@@ -78,6 +80,9 @@ func New(c Config) (*Registry, error) {
 	}
 	if r.config.Log == nil {
 		r.config.Log = slog.New(slog.DiscardHandler)
+	}
+	if r.config.Stall == 0 {
+		r.config.Stall = 30 * time.Second
 	}
 	if r.config.UserAgent == "" {
 		r.config.UserAgent = "brig"
@@ -153,6 +158,24 @@ func (r *Registry) Layer(ctx context.Context, remote *brig.Remote, d brig.Descri
 	}
 	body, err := s.blob(ctx, d, offset)
 	return body, pullError(err, named)
+}
+
+// Span opens the bytes of one of remote's layers from one offset to another, which is excluded, and says where what it opened ends: a
+// registry that doesn't do ranges gives the whole layer if from is 0; else that is NotImplemented. In the rest it is like Layer.
+func (r *Registry) Span(ctx context.Context, remote *brig.Remote, d brig.Descriptor, from, to int64) (io.ReadCloser, int64, error) {
+	if from < 0 || from >= to || to > d.Size {
+		return nil, 0, errs.New(errs.Invalid, "layer %s: bytes %d to %d of %d", d.Digest, from, to, d.Size)
+	}
+	named, err := parseRef(remote.Ref)
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := r.session(ctx, reference.Domain(named), reference.Path(named), remote.Auth)
+	if err != nil {
+		return nil, 0, err
+	}
+	body, end, err := s.span(ctx, d, from, to)
+	return body, end, pullError(err, named)
 }
 
 // Tags lists a repository's tags, sorted.

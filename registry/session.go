@@ -145,8 +145,10 @@ func (s *session) setHeader(h string) {
 }
 
 func (s *session) send(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
+		cancel(nil)
 		return nil, errs.As(errs.Invalid, err)
 	}
 	for k, v := range header {
@@ -160,22 +162,59 @@ func (s *session) send(ctx context.Context, u *url.URL, header http.Header) (*ht
 	s.mu.Unlock()
 	resp, err := s.client.Do(req)
 	if err != nil {
+		err = unreachable(ctx, err)
+		cancel(nil)
 		s.forget()
-		return nil, unreachable(ctx, err)
+		return nil, err
 	}
+	resp.Body = &patient{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, limit: s.reg.config.Stall}
 	return resp, nil
 }
 
+// errStalled ends a request whose answer has stopped coming.
+var errStalled = errors.New("stalled")
+
+// patient is a body that must not stop coming for longer than limit. The time that its reader takes doesn't count.
+type patient struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	limit  time.Duration
+	timer  *time.Timer
+}
+
+// Read implements io.Reader. Unavailable: nothing came for too long.
+func (p *patient) Read(b []byte) (int, error) {
+	if p.timer == nil {
+		p.timer = time.AfterFunc(p.limit, func() { p.cancel(errStalled) })
+	} else {
+		p.timer.Reset(p.limit)
+	}
+	n, err := p.ReadCloser.Read(b)
+	p.timer.Stop()
+	if err != nil && err != io.EOF && context.Cause(p.ctx) == errStalled {
+		err = errs.New(errs.Unavailable, "the registry has sent nothing for %s", p.limit)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (p *patient) Close() error {
+	err := p.ReadCloser.Close()
+	p.cancel(nil)
+	return err
+}
+
 // get sends a GET until it has an answer other than "later" (429, 502, 503, 504), and once more with new authorization after a 401.
-// It returns 200, and 206 if from is not 0; everything else is an error. The caller closes the body.
-func (s *session) get(ctx context.Context, u *url.URL, header http.Header, from int64) (*http.Response, error) {
+// It returns 200, and 206 if ranged is not 0; everything else is an error. The caller closes the body.
+func (s *session) get(ctx context.Context, u *url.URL, header http.Header, ranged int64) (*http.Response, error) {
 	var a attempts
 	for {
 		resp, err := s.send(ctx, u, header)
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && from > 0 {
+		if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && ranged > 0 {
 			return resp, nil
 		}
 		if again, err := s.again(ctx, &a, u, resp, true); err != nil {
@@ -290,7 +329,7 @@ func (s *session) blob(ctx context.Context, d brig.Descriptor, offset int64) (io
 	if err != nil {
 		return nil, err
 	}
-	start, err := startOf(resp, d.Size, offset)
+	start, err := startOf(resp, d.Size, offset, d.Size)
 	if err != nil {
 		resp.Body.Close()
 		return nil, errs.Wrap(err, "blob %s", d.Digest)
@@ -303,9 +342,31 @@ func (s *session) blob(ctx context.Context, d brig.Descriptor, offset int64) (io
 	return body, nil
 }
 
+// span opens the bytes of a blob from one offset to another, which is excluded, and says where they end. NotImplemented: the registry doesn't
+// do ranges; if from is 0 it gives the whole blob instead.
+func (s *session) span(ctx context.Context, d brig.Descriptor, from, to int64) (io.ReadCloser, int64, error) {
+	header := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", from, to-1)}}
+	resp, err := s.get(ctx, s.url("blobs", string(d.Digest)), header, to)
+	if err != nil {
+		return nil, 0, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		to = d.Size
+	}
+	start, err := startOf(resp, d.Size, from, to)
+	if err == nil && start != from {
+		err = errs.New(errs.NotImplemented, "the registry doesn't do ranges")
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, 0, errs.Wrap(err, "blob %s", d.Digest)
+	}
+	return &exact{ctx: ctx, body: resp.Body, left: to - from, digest: d.Digest}, to, nil
+}
+
 // startOf says where in the blob a response begins, and refuses one whose announced range or length is not the one asked for
-// (RFC 9110, sections 14.4 and 15.3.7). A registry that doesn't do ranges begins at 0.
-func startOf(resp *http.Response, size, offset int64) (int64, error) {
+// (RFC 9110, sections 14.4 and 15.3.7). A registry that doesn't do ranges begins at 0, and goes to the end.
+func startOf(resp *http.Response, size, offset, end int64) (int64, error) {
 	start := int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
 		start = offset
@@ -313,12 +374,14 @@ func startOf(resp *http.Response, size, offset int64) (int64, error) {
 		var total string
 		h := resp.Header.Get("Content-Range")
 		_, err := fmt.Sscanf(h, "bytes %d-%d/%s", &first, &last, &total)
-		if err != nil || first != offset || last != size-1 || (total != "*" && total != strconv.FormatInt(size, 10)) {
-			return 0, errs.New(errs.Invalid, "asked for bytes %d-%d of %d, the registry answers with %q", offset, size-1, size, h)
+		if err != nil || first != offset || last != end-1 || (total != "*" && total != strconv.FormatInt(size, 10)) {
+			return 0, errs.New(errs.Invalid, "asked for bytes %d-%d of %d, the registry answers with %q", offset, end-1, size, h)
 		}
+	} else {
+		end = size
 	}
-	if resp.ContentLength >= 0 && resp.ContentLength != size-start {
-		return 0, errs.New(errs.Invalid, "the registry sends %d bytes, %d were announced", resp.ContentLength, size-start)
+	if resp.ContentLength >= 0 && resp.ContentLength != end-start {
+		return 0, errs.New(errs.Invalid, "the registry sends %d bytes, %d were announced", resp.ContentLength, end-start)
 	}
 	return start, nil
 }

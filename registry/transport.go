@@ -66,9 +66,9 @@ func (r *Registry) transport(host string, insecure bool) (*http.Transport, error
 		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
+		ResponseHeaderTimeout: r.config.Stall,
 		IdleConnTimeout:       30 * time.Second,
-		MaxIdleConnsPerHost:   8,
+		MaxIdleConnsPerHost:   16, // layers at once, times ranges at once, and some
 		DisableCompression:    true, // digests are of the bytes as stored
 		ForceAttemptHTTP2:     true,
 	}

@@ -51,6 +51,8 @@ type ImagesConfig struct {
 	Version      string          // of brig, for the images that it makes; "" if it isn't to be told
 	Platforms    []brig.Platform // to take of an archive's image for several when nobody asks for one, the best first; none: the host's
 	Backoff      time.Duration   // before the first retry of a broken download; it doubles each time. 0: one second
+	// KeepPartial is how long an unfinished download stays for a later pull to go on with. 0: a day.
+	KeepPartial time.Duration
 }
 
 // ImageUser is a container, as far as its image is concerned.
@@ -117,6 +119,9 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 	if c.Backoff == 0 {
 		c.Backoff = time.Second
 	}
+	if c.KeepPartial == 0 {
+		c.KeepPartial = 24 * time.Hour
+	}
 	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, known: map[brig.Digest]brig.Layer{},
 		flights: map[brig.Digest]*flight{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
 		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads), applying: newSlots(maxApplies)}
@@ -141,6 +146,9 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 	}
 	if n > 0 {
 		i.log.Info("removed blobs that no image needs", "count", n)
+	}
+	if _, _, err := c.Blobs.DropPartials(c.KeepPartial); err != nil {
+		i.log.Warn("old unfinished downloads stay", "error", err)
 	}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	return i, nil

@@ -149,9 +149,9 @@ func (i *Images) wantFromArchive(ctx context.Context, l *lease, a *brig.ArchiveL
 	id := shortDigest(diff)
 	return want{
 		layer: brig.Layer{Diff: diff, Chain: chain, Blob: d},
-		src: source{func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		src: source{open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 			return openAt(a.Open, offset)
-		}, i.loading},
+		}, slots: i.loading},
 		// Layers are applied side by side: this gives their bars the image's order.
 		begin: func(there bool) {
 			if !there {

@@ -140,9 +140,15 @@ func (i *Images) obtain(ctx context.Context, l *lease, remote *brig.Remote, ref 
 		id := shortDigest(d.Digest)
 		wants[n] = want{
 			layer: brig.Layer{Diff: doc.Diffs[n], Chain: chain, Blob: d},
-			src: source{func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-				return i.Registry.Layer(ctx, remote, d, offset)
-			}, i.pulling},
+			src: source{
+				open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+					return i.Registry.Layer(ctx, remote, d, offset)
+				},
+				span: func(ctx context.Context, from, to int64) (io.ReadCloser, int64, error) {
+					return i.Registry.Span(ctx, remote, d, from, to)
+				},
+				slots: i.pulling,
+			},
 			begin: func(there bool) {
 				if there {
 					rep.say(id, "Already exists")

@@ -2,13 +2,9 @@ package runtime
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"sync"
-	"time"
 
-	"github.com/brigd/brig/internal/blobs"
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 )
@@ -40,7 +36,8 @@ type flight struct {
 // A source is where a layer's bytes come from.
 type source struct {
 	open  func(ctx context.Context, offset int64) (io.ReadCloser, error)
-	slots *slots // how many at once
+	span  func(ctx context.Context, from, to int64) (body io.ReadCloser, end int64, err error) // as Registry's; nil: the source is near
+	slots *slots                                                                               // how many at once
 }
 
 // A passenger is one who joined.
@@ -190,147 +187,6 @@ func (i *Images) fly(ctx context.Context, f *flight) {
 			case p.failed <- err:
 			default:
 			}
-		}
-	}
-}
-
-// bring downloads and applies at the same time; when one fails the other is stopped, and the error is the first one's.
-func (i *Images) bring(ctx context.Context, f *flight) (size int64, err error) {
-	defer i.applying.giveBack(f.room)
-	d := f.layer.Blob
-	if i.Blobs.Has(d.Digest) {
-		f.src.slots.giveBack(f.turn)
-		r, _, err := i.Blobs.Open(d.Digest)
-		if err != nil {
-			return 0, err
-		}
-		defer r.Close()
-		f.tell("Download complete", 0, 0)
-		return i.apply(ctx, f, r)
-	}
-	w, err := i.Blobs.Create(ctx, d.Digest, d.Size)
-	if err != nil {
-		f.src.slots.giveBack(f.turn)
-		return 0, errs.Wrap(err, "store layer %s", d.Digest)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	downloaded := make(chan error, 1)
-	go func() {
-		err := i.download(ctx, f, w)
-		if err != nil {
-			cancel()
-		}
-		downloaded <- err
-	}()
-	r := w.Follow(ctx)
-	size, err = i.apply(ctx, f, r)
-	if err != nil {
-		cancel()
-	}
-	if derr := <-downloaded; derr != nil && (err == nil || !errors.Is(derr, context.Canceled)) {
-		err = derr
-	}
-	r.Close()
-	return size, err
-}
-
-// download fills w, resuming where a broken transfer ended.
-func (i *Images) download(ctx context.Context, f *flight, w *blobs.Writer) error {
-	defer f.src.slots.giveBack(f.turn)
-	defer w.Abort()
-	if !f.turn.ready() {
-		f.tell("Waiting", 0, 0)
-	}
-	if err := f.turn.wait(ctx); err != nil {
-		return err
-	}
-	d := f.layer.Blob
-	m := &meter{tell: f.tell, status: "Downloading", size: d.Size}
-	pause := i.Backoff
-	for attempt := 1; ; attempt++ {
-		err := fetch(ctx, f.src, d, w, m)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if attempt == maxAttempts || !worthRetrying(err) {
-			return errs.Wrap(err, "download layer %s", d.Digest)
-		}
-		i.log.Debug("a download broke off", "layer", d.Digest, "attempt", attempt, "bytes", w.Size(), "error", err)
-		f.tell(fmt.Sprintf("Retrying in %d second%s", max(1, int(pause.Seconds())), plural(pause)), 0, 0)
-		if err := backOff(ctx, pause); err != nil {
-			return err
-		}
-		pause *= 2
-	}
-	f.tell("Verifying Checksum", 0, 0)
-	if _, err := w.Commit(); err != nil {
-		return errs.Wrap(err, "filesystem layer verification failed for digest %s", d.Digest)
-	}
-	f.tell("Download complete", 0, 0)
-	return nil
-}
-
-func plural(d time.Duration) string {
-	if d >= 2*time.Second {
-		return "s"
-	}
-	return ""
-}
-
-func backOff(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// worthRetrying reports whether the same request may work a little later.
-func worthRetrying(err error) bool {
-	k := errs.KindOf(err)
-	return k == errs.Internal || k == errs.Unavailable
-}
-
-// fetch copies the bytes that are still missing. A failure to write is of a kind that is not tried again: it is the disk's.
-func fetch(ctx context.Context, src source, d brig.Descriptor, w *blobs.Writer, m *meter) error {
-	m.current = w.Size()
-	if w.Size() == d.Size {
-		return nil
-	}
-	body, err := src.open(ctx, w.Size())
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	buf := make([]byte, 128<<10)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, rerr := body.Read(buf)
-		if _, err := w.Write(buf[:n]); err != nil {
-			if errs.Is(err, errs.Invalid) {
-				return err
-			}
-			return errs.As(errs.Forbidden, errs.Wrap(err, "write"))
-		}
-		if n > 0 {
-			m.add(n)
-		}
-		switch {
-		case rerr == io.EOF && w.Size() < d.Size:
-			return fmt.Errorf("the registry sent %d of %d bytes: %w", w.Size(), d.Size, io.ErrUnexpectedEOF)
-		case rerr == io.EOF:
-			return nil
-		case rerr != nil:
-			return rerr
 		}
 	}
 }

@@ -128,6 +128,9 @@ type Registry interface {
 	Resolve(ctx context.Context, ref, platform string, auth brig.Auth) (*brig.Remote, error)
 	// Layer opens one layer's compressed bytes from offset on; the caller verifies.
 	Layer(ctx context.Context, r *brig.Remote, d brig.Descriptor, offset int64) (io.ReadCloser, error)
+	// Span opens the bytes of a layer from one offset to another, which is excluded; they end at end. A registry that doesn't do ranges
+	// gives all of the layer if from is 0; else that is NotImplemented.
+	Span(ctx context.Context, r *brig.Remote, d brig.Descriptor, from, to int64) (body io.ReadCloser, end int64, err error)
 	// Tags lists a repository's tags.
 	Tags(ctx context.Context, repository string, auth brig.Auth) ([]string, error)
 }

@@ -1,6 +1,7 @@
 // Package blobs is a content store: each blob is a file <dir>/sha256/<hex> that holds exactly the bytes its name says.
 //
-// A blob appears whole or not at all: bytes go to <dir>/tmp, are hashed as they come, synced, and renamed into place.
+// A blob appears whole or not at all: bytes go to <dir>/tmp, or to <dir>/parts if a download of them may be gone on with, are hashed as they
+// come, and renamed into place. A blob is durable once its caller has synced the file system of <dir>; before that nothing durable may name it.
 // What a crash leaves in tmp is removed by Open, so one directory must have one Store at a time (brigd's lock sees to that).
 // All methods may be used from several goroutines. Errors: NotFound for a blob that isn't there, Invalid for a bad digest and
 // for bytes that don't match their digest or size.
@@ -13,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -22,7 +24,12 @@ import (
 const maxGet = 16 << 20
 
 // A Store is a directory of blobs.
-type Store struct{ dir, sums, tmp string }
+type Store struct {
+	dir, sums, tmp, parts string
+
+	mu      sync.Mutex
+	writing map[string]bool // parts that a Writer has open, by their digits
+}
 
 // An Entry is one blob that List found.
 type Entry struct {
@@ -32,11 +39,11 @@ type Entry struct {
 
 // Open makes dir if it is missing and removes unfinished blobs.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir, filepath.Join(dir, "sha256"), filepath.Join(dir, "tmp")}
+	s := &Store{dir: dir, sums: filepath.Join(dir, "sha256"), tmp: filepath.Join(dir, "tmp"), parts: filepath.Join(dir, "parts"), writing: map[string]bool{}}
 	if err := os.RemoveAll(s.tmp); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{s.sums, s.tmp} {
+	for _, d := range []string{s.sums, s.tmp, s.parts} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}

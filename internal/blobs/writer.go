@@ -6,20 +6,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
-	"github.com/brigd/brig/internal/fault"
 )
 
 // ErrAborted is what followers of an aborted blob read.
 var ErrAborted = errors.New("the blob's transfer was given up")
 
-// A Writer is a blob in the making. One goroutine writes: Write any number of times, then Commit or Abort.
+// A Writer is a blob in the making: Write or WriteAt any number of times, then Commit or Abort.
 // Others may follow the bytes meanwhile:
 //
 //	w, err := store.Create(ctx, digest, size)
@@ -29,17 +27,21 @@ var ErrAborted = errors.New("the blob's transfer was given up")
 //	desc, err := w.Commit()
 //
 // A follower that acts on bytes before EOF acts on unverified bytes: it must be ready to undo.
+// Several goroutines may call WriteAt for different ranges; everything is hashed, and shown to followers, in order all the same.
 type Writer struct {
 	store *Store
 	want  brig.Digest // "": any
 	limit int64       // -1: any
+	file  *os.File
+	part  *ledger // of a partial download; nil: what is given up is removed
 
-	hash hash.Hash // the writing goroutine's own
-	file *os.File
+	hash hash.Hash // of the one goroutine that has set hashing
 
 	mu      sync.Mutex
-	path    string        // where the bytes are: in tmp, then in place
-	size    int64         // bytes written
+	path    string        // where the bytes are: in tmp or parts, then in place
+	have    spans         // what is in the file
+	size    int64         // the bytes from the first on that are hashed: what followers see
+	hashing bool          // someone hashes on from size
 	done    bool          // no byte will follow
 	err     error         // set with done: what followers get instead of EOF
 	changed chan struct{} // closed at the next change; nil while nobody waits
@@ -62,37 +64,88 @@ func (s *Store) Create(ctx context.Context, want brig.Digest, size int64) (*Writ
 	return &Writer{store: s, want: want, limit: size, hash: sha256.New(), file: f, path: f.Name()}, nil
 }
 
-// Write appends p. Bytes beyond the announced size are refused with Invalid and end the blob, as a failed write to disk does.
-func (w *Writer) Write(p []byte) (int, error) {
+// Write appends p to what is there from the first byte on. See WriteAt.
+func (w *Writer) Write(p []byte) (int, error) { return w.WriteAt(p, w.Size()) }
+
+// WriteAt writes p at an offset in bytes. Bytes beyond the announced size are refused with Invalid and end the blob, as a failed write to
+// disk does.
+func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
 	if w.ended() {
 		return 0, os.ErrClosed
 	}
-	if w.limit >= 0 && w.Size()+int64(len(p)) > w.limit {
+	if w.limit >= 0 && off+int64(len(p)) > w.limit {
 		err := errs.New(errs.Invalid, "blob %s: more than the announced %d bytes came", w.want, w.limit)
 		w.fail(err)
 		return 0, err
 	}
-	n, err := w.file.Write(p)
-	w.hash.Write(p[:n])
+	n, err := w.file.WriteAt(p, off)
 	w.mu.Lock()
-	w.size += int64(n)
-	w.wake()
+	w.have = w.have.add(off, off+int64(n))
+	if err == nil {
+		err = w.part.note(w.have)
+	}
+	from := w.size
+	mine := !w.hashing && off <= from && from < off+int64(n)
+	if mine {
+		w.hashing = true
+	}
 	w.mu.Unlock()
+	if err == nil && mine {
+		err = w.hashOn(context.Background(), p[from-off:n])
+	}
 	if err != nil {
 		w.fail(err)
 	}
 	return n, err
 }
 
-// Size returns how many bytes have been written.
+// hashOn hashes p, the bytes from size on, and then what of the file follows it. The caller has set hashing.
+func (w *Writer) hashOn(ctx context.Context, p []byte) (err error) {
+	var buf []byte
+	for {
+		w.hash.Write(p)
+		w.mu.Lock()
+		w.size += int64(len(p))
+		w.wake()
+		from, left := w.size, w.have.prefix()-w.size
+		if left <= 0 || err != nil || ctx.Err() != nil {
+			w.hashing = false
+			w.mu.Unlock()
+			return errors.Join(err, ctx.Err())
+		}
+		w.mu.Unlock()
+		if buf == nil {
+			buf = make([]byte, 256<<10)
+		}
+		var n int
+		n, err = w.file.ReadAt(buf[:min(left, int64(len(buf)))], from)
+		p = buf[:n]
+	}
+}
+
+// Size returns how many bytes from the first on have been written and hashed.
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.size
 }
 
-// Commit verifies size and digest, lets followers read to EOF, and puts the blob in place durably.
-// On error nothing is kept, and followers that have not read all get the error.
+// Have returns how many bytes have been written, wherever.
+func (w *Writer) Have() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.have.total()
+}
+
+// Missing lists the ranges that have not been written, each of at most length bytes, in order. The blob's size must have been announced.
+func (w *Writer) Missing(length int64) (ranges [][2]int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.have.gaps(w.limit, length)
+}
+
+// Commit verifies size and digest, lets followers read to EOF, and puts the blob in place; a sync of the store's directory makes it
+// durable. No Write may be under way. On error nothing is kept, and followers that have not read all get the error.
 func (w *Writer) Commit() (brig.Descriptor, error) {
 	if w.ended() {
 		return brig.Descriptor{}, os.ErrClosed
@@ -104,13 +157,14 @@ func (w *Writer) Commit() (brig.Descriptor, error) {
 	}
 	w.finish(nil)
 	if err := w.place(got); err != nil {
-		os.Remove(w.file.Name())
+		w.remove()
 		return brig.Descriptor{}, errs.Wrap(err, "store blob %s", got)
 	}
 	return brig.Descriptor{Digest: got, Size: w.size}, nil
 }
 
-// Abort gives the blob up: its bytes are removed and followers get ErrAborted. After Commit or Abort it does nothing.
+// Abort gives the blob up: followers get ErrAborted, and its bytes are removed, or stay for the next Resume. After Commit or Abort it
+// does nothing.
 func (w *Writer) Abort() { w.fail(ErrAborted) }
 
 func (w *Writer) verify(got brig.Digest) error {
@@ -123,29 +177,20 @@ func (w *Writer) verify(got brig.Digest) error {
 	return nil
 }
 
-// place syncs the file and renames it; the directory is synced too, else the name could be lost with the power.
+// place renames the file.
 func (w *Writer) place(d brig.Digest) error {
-	if err := errors.Join(w.file.Sync(), w.file.Close()); err != nil {
+	if err := w.file.Close(); err != nil {
 		return err
 	}
-	fault.Point("blob.synced")
 	to := filepath.Join(w.store.sums, d.Hex())
 	w.mu.Lock()
-	err := os.Rename(w.path, to)
-	if err == nil {
-		w.path = to
-	}
-	w.mu.Unlock()
-	if err != nil {
+	defer w.mu.Unlock()
+	if err := os.Rename(w.path, to); err != nil {
 		return err
 	}
-	fault.Point("blob.placed")
-	dir, err := os.Open(w.store.sums)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	w.path = to
+	w.part.end(true)
+	return nil
 }
 
 func (w *Writer) ended() bool {
@@ -154,14 +199,27 @@ func (w *Writer) ended() bool {
 	return w.done
 }
 
-// fail ends the blob with err and removes its bytes, unless it has ended already.
+// fail ends the blob with err, unless it has ended already. Its bytes are removed but where they are a partial download that was given up.
 func (w *Writer) fail(err error) {
-	if w.ended() {
+	w.mu.Lock()
+	if w.done {
+		w.mu.Unlock()
 		return
 	}
+	keep := w.part != nil && !errs.Is(err, errs.Invalid) && w.have.total() >= keepFrom
+	w.mu.Unlock()
 	w.finish(err)
 	w.file.Close()
+	if keep {
+		w.part.end(false)
+		return
+	}
+	w.remove()
+}
+
+func (w *Writer) remove() {
 	os.Remove(w.file.Name())
+	w.part.end(true)
 }
 
 func (w *Writer) finish(err error) {
@@ -177,85 +235,4 @@ func (w *Writer) wake() {
 		close(w.changed)
 		w.changed = nil
 	}
-}
-
-// Follow returns a reader of the blob from its first byte. Its Read blocks until there are further bytes; it returns EOF after a
-// Commit has verified them, the failure or ErrAborted where the blob failed, and ctx's error when ctx ends.
-// Any number may follow, each used by one goroutine and closed by it.
-func (w *Writer) Follow(ctx context.Context) io.ReadCloser { return &follower{w: w, ctx: ctx} }
-
-type follower struct {
-	w    *Writer
-	ctx  context.Context
-	file *os.File
-	off  int64
-}
-
-// Read implements io.Reader.
-func (f *follower) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	n, err := f.wait()
-	if err != nil {
-		return 0, err
-	}
-	p = p[:min(int64(len(p)), n)]
-	m, err := f.file.ReadAt(p, f.off)
-	f.off += int64(m)
-	if err == io.EOF && m == len(p) {
-		err = nil
-	}
-	return m, err
-}
-
-// wait returns how many bytes can be read now, at least one, with the file open.
-func (f *follower) wait() (int64, error) {
-	for {
-		if err := f.ctx.Err(); err != nil {
-			return 0, err
-		}
-		n, changed, err := f.look()
-		if n > 0 || err != nil {
-			return n, err
-		}
-		select {
-		case <-changed:
-		case <-f.ctx.Done():
-		}
-	}
-}
-
-// look returns the number of unread bytes, or an error that ends the reading, or what to wait for.
-func (f *follower) look() (int64, <-chan struct{}, error) {
-	w := f.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.done && w.err != nil:
-		return 0, nil, w.err
-	case f.off < w.size:
-		if f.file == nil {
-			file, err := os.Open(w.path)
-			if err != nil {
-				return 0, nil, err
-			}
-			f.file = file
-		}
-		return w.size - f.off, nil, nil
-	case w.done:
-		return 0, nil, io.EOF
-	}
-	if w.changed == nil {
-		w.changed = make(chan struct{})
-	}
-	return 0, w.changed, nil
-}
-
-// Close implements io.Closer.
-func (f *follower) Close() error {
-	if f.file == nil {
-		return nil
-	}
-	return f.file.Close()
 }
