@@ -43,10 +43,10 @@ type Config struct {
 	Insecure []string
 	// CertsDir holds <host[:port]>/*.crt (authorities), *.cert with *.key (client certificates), as /etc/docker/certs.d does; "" none.
 	CertsDir  string
-	UserAgent string       // "": brig
+	UserAgent string // "": brig
 	// Stall is how long a registry may send nothing while it is waited for; 0: 30 seconds.
 	Stall time.Duration
-	Log       *slog.Logger // nil: none
+	Log   *slog.Logger // nil: none
 	// Platforms are looked for in indexes when nobody asks for one, the best first; none: what this host runs by itself.
 	Platforms []brig.Platform
 }

@@ -68,7 +68,7 @@ func (r *Registry) transport(host string, insecure bool) (*http.Transport, error
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: r.config.Stall,
 		IdleConnTimeout:       30 * time.Second,
-		MaxIdleConnsPerHost:   16, // layers at once, times ranges at once, and some
+		MaxIdleConnsPerHost:   16,   // layers at once, times ranges at once, and some
 		DisableCompression:    true, // digests are of the bytes as stored
 		ForceAttemptHTTP2:     true,
 	}

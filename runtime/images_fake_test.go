@@ -494,7 +494,7 @@ func (d *dock) clear(t *testing.T) {
 	if b, _ := d.Blobs.List(); len(b) != 0 {
 		t.Errorf("blobs stay: %v", b)
 	}
-	for _, dir := range []string{"blobs/tmp", "spool/load"} {
+	for _, dir := range []string{"blobs/tmp", "blobs/parts", "spool/load"} {
 		if f, err := os.ReadDir(filepath.Join(d.dir, dir)); err != nil || len(f) != 0 {
 			t.Errorf("%s: %v stay, %v", dir, f, err)
 		}

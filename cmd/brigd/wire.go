@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	goruntime "runtime"
+	"time"
 
 	"github.com/brigd/brig/convert"
 	"github.com/brigd/brig/dockerapi"
@@ -117,7 +118,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, err
 	}
 	e.closers = append(e.closers, e.networks.Close)
-	if e.registry, err = registry.New(registry.Config{Insecure: c.InsecureRegistries, CertsDir: "/etc/docker/certs.d", UserAgent: "brig/" + version, Log: log, Platforms: e.platforms}); err != nil {
+	if e.registry, err = registry.New(registry.Config{Insecure: c.InsecureRegistries, CertsDir: "/etc/docker/certs.d", UserAgent: "brig/" + version, Stall: time.Duration(c.RegistryTimeout) * time.Second, Log: log, Platforms: e.platforms}); err != nil {
 		return nil, err
 	}
 	e.trust = &trusting{keys: trust.Open(e.root.path("trust")), web: discovery.New(discovery.Config{UserAgent: "brig/" + version})}
@@ -137,6 +138,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
 		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
 		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version, Platforms: e.platforms,
+		KeepPartial: time.Duration(c.KeepPartial) * time.Hour,
 	})
 	if err != nil {
 		return errs.Wrap(err, "load images")

@@ -32,6 +32,8 @@ type Config struct {
 	LogLevel           string   `toml:"log-level"`           // debug, info, warn, error
 	LogFormat          string   `toml:"log-format"`          // auto, text, json; auto: text on a terminal
 	InsecureRegistries []string `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
+	RegistryTimeout    int      `toml:"registry-timeout"`    // seconds that a registry may send nothing before it is asked again
+	KeepPartial        int      `toml:"keep-partial"`        // hours that an unfinished download is kept for a later pull
 	Platforms          []string `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
 	UnsignedACIs       string   `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
 }
@@ -41,6 +43,7 @@ func Default() Config {
 	return Config{
 		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
 		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none",
+		RegistryTimeout: 30, KeepPartial: 24,
 	}
 }
 
@@ -96,6 +99,12 @@ func (c *Config) Validate() error {
 		if _, err := brig.ReadPlatform(p, brig.Platform{}); err != nil || !strings.Contains(p, "/") {
 			bad("platforms: %q is not os/arch[/variant]", p)
 		}
+	}
+	if c.RegistryTimeout < 1 || c.RegistryTimeout > 3600 {
+		bad("registry-timeout: %d is not between 1 and 3600 seconds", c.RegistryTimeout)
+	}
+	if c.KeepPartial < 1 || c.KeepPartial > 24*365 {
+		bad("keep-partial: %d is not between 1 and 8760 hours", c.KeepPartial)
 	}
 	if c.ZFSParent != "" && c.Storage != "auto" && c.Storage != "zfs" {
 		bad("zfs-parent: has no meaning with storage %q", c.Storage)
