@@ -236,6 +236,10 @@ func parseRef(s string) (reference.Named, error) {
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "invalid reference format: %q: %w", s, err)
 	}
+	host := reference.Domain(named)
+	if u, err := url.Parse("https://" + host); err != nil || u.Host != host { // the grammar knows no IPv6 address from [0000:1]
+		return nil, errs.New(errs.Invalid, "invalid reference format: %q: %q is no host", s, host)
+	}
 	if c, ok := named.(reference.Canonical); ok {
 		if _, err := brig.ParseDigest(c.Digest().String()); err != nil {
 			return nil, errs.Wrap(err, "reference %q", s)

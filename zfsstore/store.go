@@ -312,7 +312,7 @@ func (s *Store) Apply(ctx context.Context, on, chain, diff brig.Digest, tar io.R
 	defer s.begin(rid)()
 	l, err := s.apply(ctx, rid, p, layer{Chain: chain, Parent: on, Diff: diff}, tar)
 	if err != nil {
-		return brig.Applied{}, errs.Wrap(err, "apply layer %s", diff)
+		return brig.Applied{}, err
 	}
 	s.mu.Lock()
 	s.chains[chain] = l
