@@ -145,6 +145,13 @@ type Networks interface {
 	List(ctx context.Context) ([]brig.Network, error)
 }
 
+// Housekeeping finds, mends and removes what should not be there.
+type Housekeeping interface {
+	// Collect removes what nobody needs; with dry it only counts.
+	Collect(ctx context.Context, dry bool) (*brig.Collected, error)
+	Examine(ctx context.Context, o brig.Examination) (*brig.Diagnosis, error)
+}
+
 // System is what brigd knows of itself and of the host.
 type System interface {
 	// Info returns the /info document's engine and host facts.

@@ -16,6 +16,8 @@ import (
 func (s *Server) brigRoutes() []route {
 	return []route{
 		{"GET", "/brig/v1/images", s.aciList, unversioned},
+		{"POST", "/brig/v1/gc", s.collect, unversioned},
+		{"POST", "/brig/v1/doctor", s.examine, unversioned},
 		{"POST", "/brig/v1/images/import", s.aciImport, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/aci", s.aciExport, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/acis", s.aciExportLayered, unversioned},

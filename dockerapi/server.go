@@ -35,6 +35,7 @@ type Backends struct {
 	Volumes       Volumes
 	Networks      Networks
 	System        System
+	Housekeeping  Housekeeping
 }
 
 // complete names the first field that is not set.
@@ -45,7 +46,7 @@ func (b *Backends) complete() error {
 	}{
 		{"Containers", b.Containers != nil}, {"Lifecycle", b.Lifecycle != nil}, {"Freezer", b.Freezer != nil},
 		{"Terminals", b.Terminals != nil}, {"Execs", b.Execs != nil}, {"Files", b.Files != nil}, {"Images", b.Images != nil},
-		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"Commits", b.Commits != nil}, {"Distributions", b.Distributions != nil}, {"ACIs", b.ACIs != nil}, {"Trust", b.Trust != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"System", b.System != nil},
+		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"Commits", b.Commits != nil}, {"Distributions", b.Distributions != nil}, {"ACIs", b.ACIs != nil}, {"Trust", b.Trust != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"System", b.System != nil}, {"Housekeeping", b.Housekeeping != nil},
 	} {
 		if !f.set {
 			return errs.New(errs.Internal, "dockerapi: backend %s is missing", f.name)

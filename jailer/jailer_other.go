@@ -69,3 +69,6 @@ func (*Jailer) Pause(context.Context, *brig.Handle) error { return errNotHere }
 
 // Resume returns NotImplemented.
 func (*Jailer) Resume(context.Context, *brig.Handle) error { return errNotHere }
+
+// Found finds nothing.
+func (*Jailer) Found() []*brig.Handle { return nil }

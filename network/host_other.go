@@ -36,3 +36,7 @@ func (*host) unplug(brig.ID) error                              { return nil }
 func (*host) program(*brig.Network, []forward) error            { return unsupported() }
 func (*host) sweep(map[brig.ID]brig.ID) error                   { return nil }
 func (*host) remove(*brig.Network) error                        { return nil }
+func (*host) strays(map[brig.ID]brig.ID) ([]string, error)      { return nil, nil }
+func (*host) scrap(string) error                                { return unsupported() }
+func (*host) missing(*brig.Network) []string                    { return nil }
+func (*host) notes() []string                                   { return nil }

@@ -86,13 +86,14 @@ type Images struct {
 
 	write sync.Mutex // held while records and memory change together
 
-	mu      sync.Mutex // guards the rest
-	images  map[brig.Digest]*imageEntry
-	refs    refTable
-	known   map[brig.Digest]brig.Layer // chains that are in the store and held, with where their bytes are
-	flights map[brig.Digest]*flight    // by chain, while they are being made
-	users   func() []ImageUser
-	changed chan struct{} // closed and replaced when a pin or a removal ends
+	mu        sync.Mutex // guards the rest
+	images    map[brig.Digest]*imageEntry
+	refs      refTable
+	known     map[brig.Digest]brig.Layer // chains that are in the store and held, with where their bytes are
+	flights   map[brig.Digest]*flight    // by chain, while they are being made
+	users     func() []ImageUser
+	temporary map[brig.RID]bool // clones that no record names
+	changed   chan struct{}     // closed and replaced when a pin or a removal ends
 }
 
 // An imageEntry is one image in memory.
@@ -123,7 +124,7 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 		c.KeepPartial = 24 * time.Hour
 	}
 	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, known: map[brig.Digest]brig.Layer{},
-		flights: map[brig.Digest]*flight{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
+		flights: map[brig.Digest]*flight{}, temporary: map[brig.RID]bool{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
 		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads), applying: newSlots(maxApplies)}
 	i.chains = newKeeper(i.dropChain)
 	i.blobs = newKeeper(func(_ context.Context, d brig.Digest) error { return c.Blobs.Remove(d) })

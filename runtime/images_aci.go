@@ -163,6 +163,15 @@ func (i *Images) writeACI(ctx context.Context, img *brig.Image, w io.Writer) (er
 	var u undo.Stack
 	defer u.Run(ctx, &err)
 	rid := brig.NewRID()
+	i.mu.Lock()
+	i.temporary[rid] = true
+	i.mu.Unlock()
+	u.Push("forget the temporary clone", func(context.Context) error {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.temporary, rid)
+		return nil
+	})
 	u.Push("remove the temporary clone", func(ctx context.Context) error { return i.RootFS.Remove(ctx, rid) })
 	if err := i.RootFS.Prepare(ctx, rid, img.Chain(), 0); err != nil {
 		return errs.Wrap(err, "clone image %s", shortDigest(img.ID))

@@ -188,6 +188,9 @@ func (i *Images) whole(ctx context.Context, l *lease, id brig.Digest) (*brig.Ima
 			return nil, nil
 		}
 	}
+	if !i.documents(img) {
+		return nil, nil
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.images[id] != e {

@@ -327,3 +327,21 @@ func isMount(dir string) (bool, error) {
 	b, err := deviceOf(filepath.Dir(dir))
 	return a != b, err
 }
+
+// stored counts a layer as whole if its record can be read and its tree is there.
+func (d *dirs) stored(ctx context.Context) (stored, error) {
+	all, _, err := d.load(ctx)
+	out := stored{rids: map[string][]brig.RID{}}
+	for _, l := range all {
+		if st, err := os.Lstat(d.diff(l)); err == nil && st.IsDir() {
+			out.layers = append(out.layers, l)
+		}
+	}
+	for kind, dir := range map[string]string{brig.StoredLayer: "l", brig.StoredContainer: "c", brig.StoredVolume: "v", brig.StoredWork: "w", brig.StoredMount: "mnt"} {
+		ids, e := d.rids(dir)
+		out.rids[kind], err = ids, errors.Join(err, e)
+	}
+	return out, err
+}
+
+func (d *dirs) scrapLayer(_ context.Context, rid brig.RID) error { return d.discard("l", rid) }

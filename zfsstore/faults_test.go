@@ -29,6 +29,7 @@ type life struct {
 
 var (
 	lifeRoot, lifeVolume = brig.RID("00000000000000aa"), brig.RID("00000000000000bb")
+	lifeEntries          = map[string]string{"A": "f one 1", "B": "f two 2", "C": "f three 3"}
 	lifeLayers           = map[string][]byte{"A": tarball("f one 1"), "B": tarball("f two 2"), "C": tarball("f three 3")}
 )
 
@@ -40,6 +41,8 @@ func chainOf(name string) (parent, chain, diff brig.Digest) {
 	}
 	return parent, brig.ChainID(parent, diff), diff
 }
+
+func parentOf(name string) brig.Digest { parent, _, _ := chainOf(name); return parent }
 
 // TestLifeChild is the child; in all other runs it does nothing.
 func TestLifeChild(t *testing.T) {
@@ -148,8 +151,8 @@ func (b *bench) passes(dir string) (out []string) {
 
 func TestKilledBetweenSteps(t *testing.T) {
 	for _, driver := range []string{"copy", "overlay", "zfs"} {
-		if driver == "overlay" && !hasOverlay || driver == "zfs" && zfsPool() == "" {
-			continue
+		if driver == "overlay" && !hasOverlay || (driver == "zfs") != (zfsPool() != "") {
+			continue // where there is a pool, which is slow, zfs alone: the others have been tried elsewhere
 		}
 		var points []string
 		on(t, func(t *testing.T, b *bench) { b.t = t; points = b.passes(t.TempDir()) }, driver)
@@ -212,8 +215,10 @@ func (b *bench) checkLife(journal []string) {
 	}
 	// All of it can be done again.
 	b.check(b.Sweep(ctx, brig.Live{}))
-	if killed, again := b.runChild(b.t.TempDir()); killed || len(again) != 10 {
-		b.t.Errorf("a second life: %v, journal %v", again, journal)
+	for _, name := range []string{"A", "B", "C"} {
+		if got := b.add(parentOf(name), lifeEntries[name]); b.t.Failed() {
+			b.t.Errorf("again: layer %s is %s; journal %v", name, got, journal)
+		}
 	}
 }
 

@@ -91,8 +91,11 @@ type houseDriver interface {
 	sweep(ctx context.Context, keep keep) error
 }
 
-// lateDriver deals with what could not be deleted when it was removed.
+// lateDriver deals with what could not be deleted when it was removed, and with what nobody knows.
 type lateDriver interface {
+	// stored looks at the disk; scrapLayer deletes what stands for layers in rid, whole or not.
+	stored(ctx context.Context) (stored, error)
+	scrapLayer(ctx context.Context, rid brig.RID) error
 	// reap tries again, and counts what is left. It spares what is active.
 	reap(ctx context.Context, active func(brig.RID) bool) (left int, err error)
 }

@@ -261,3 +261,32 @@ func (d *zfsDriver) destroyAll(ctx context.Context, names []string) error {
 		names = left
 	}
 }
+
+func (d *zfsDriver) stored(ctx context.Context) (stored, error) {
+	out := stored{rids: map[string][]brig.RID{}}
+	list, err := zfsList(ctx, d.parent)
+	inv := take(list)
+	out.layers = inv.layers
+	for kind, set := range map[string]string{brig.StoredLayer: "i", brig.StoredContainer: "c", brig.StoredVolume: "v"} {
+		out.rids[kind] = inv.sets[set]
+	}
+	for kind, dir := range map[string]string{brig.StoredWork: "w", brig.StoredMount: "mnt"} {
+		ids, e := d.rids(dir)
+		out.rids[kind], err = ids, errors.Join(err, e)
+	}
+	return out, err
+}
+
+// scrapLayer destroys an image dataset only if it holds no layer.
+func (d *zfsDriver) scrapLayer(ctx context.Context, rid brig.RID) error {
+	list, err := zfsList(ctx, d.parent)
+	if err != nil {
+		return err
+	}
+	for _, l := range take(list).layers {
+		if l.RID == rid {
+			return nil
+		}
+	}
+	return d.retire(ctx, d.ds("i", rid))
+}

@@ -77,5 +77,18 @@ func (c *client) decode(ctx context.Context, path string, v any) error {
 	return nil
 }
 
+// ask posts nothing to the path and reads its JSON into v.
+func (c *client) ask(ctx context.Context, path string, v any) error {
+	body, err := c.post(ctx, path, "application/json", http.NoBody)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(v); err != nil {
+		return fmt.Errorf("read brigd's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
 // escape keeps an image name's slashes: the server's routes know them.
 func escape(name string) string { return (&url.URL{Path: name}).EscapedPath() }

@@ -27,3 +27,16 @@ func openFiles() int {
 	e, _ := os.ReadDir("/proc/self/fd")
 	return len(e)
 }
+
+// capSysResource is CAP_SYS_RESOURCE's number, linux/capability.h.
+const capSysResource = 24
+
+// hostNotes says what this process lacks that containers can ask for.
+func hostNotes() (out []string) {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err == nil && data[0].Effective&(1<<capSysResource) == 0 {
+		out = append(out, "brigd lacks CAP_SYS_RESOURCE: limits above its own are reduced")
+	}
+	return out
+}

@@ -153,9 +153,9 @@ func (e *engine) mustPull(t *testing.T, ref string) {
 // eventually waits for something that brigd does in the background.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(6 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("never came to be: ", what)
+			t.Fatal("never came to be: " + what)
 		}
 	}
 }
@@ -266,7 +266,7 @@ func TestCollectorStress(t *testing.T) {
 	for _, ref := range refs[:3] {
 		e.mustPull(t, ref)
 	}
-	checkWhole(t, e, r)
+	checkWhole(t, e, r, 0)
 	for _, ref := range refs {
 		if _, err := e.images.ImageRemove(t.Context(), ref, true, false); err != nil {
 			allowed(err)
@@ -277,11 +277,11 @@ func TestCollectorStress(t *testing.T) {
 	})
 }
 
-// checkWhole mounts every image and reads every blob, and waits until the store holds nothing else.
-func checkWhole(t *testing.T, e *engine, r *testRoot) {
+// checkWhole mounts every image and reads every blob, and waits until the store holds nothing else but so many containers.
+func checkWhole(t *testing.T, e *engine, r *testRoot, containers int) {
 	t.Helper()
 	list, err := e.images.ImageList(t.Context())
-	if err != nil || len(list) < 3 {
+	if err != nil || len(list) < 2 {
 		t.Fatalf("%d images, %v", len(list), err)
 	}
 	chains, content := map[brig.Digest]bool{}, map[string]bool{}
@@ -290,7 +290,7 @@ func checkWhole(t *testing.T, e *engine, r *testRoot) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.containers.StatPath(t.Context(), string(id), "/base"); err != nil {
+		if _, err := e.containers.StatPath(t.Context(), string(id), "/"+lowest(i.Tags)); err != nil {
 			t.Errorf("image %s: %v", i.ID, err)
 		}
 		if err := e.containers.Remove(t.Context(), string(id), brig.RemoveOptions{}); err != nil {
@@ -305,6 +305,14 @@ func checkWhole(t *testing.T, e *engine, r *testRoot) {
 		content[i.ID.Hex()], content[i.Manifest.Hex()], content[i.ACI.Manifest.Hex()] = true, true, true
 	}
 	eventually(t, fmt.Sprintf("%d layers", len(chains)), func() bool { return len(r.names(t, "store", "l")) == len(chains) })
-	eventually(t, fmt.Sprintf("%d blobs", len(content)), func() bool { return len(r.names(t, "blobs", "sha256")) == len(content) })
-	eventually(t, "no clone", func() bool { return len(r.names(t, "store", "c"))+len(r.names(t, "store", "w")) == 0 })
+	eventually(t, fmt.Sprintf("%d blobs, not %d", len(content), len(r.names(t, "blobs", "sha256"))), func() bool { return len(r.names(t, "blobs", "sha256")) == len(content) })
+	eventually(t, "no clone", func() bool { return len(r.names(t, "store", "c"))+len(r.names(t, "store", "w")) == containers })
+}
+
+// lowest is the file that the lowest layer of an image in these tests has.
+func lowest(tags []string) string {
+	if len(tags) > 0 && strings.Contains(tags[0], "/img:t") {
+		return "base"
+	}
+	return "low"
 }

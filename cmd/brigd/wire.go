@@ -61,6 +61,8 @@ var (
 	_ dockerapi.Trust      = (*trusting)(nil)
 	_ dockerapi.Networks   = (*network.Networks)(nil)
 	_ dockerapi.System     = (*system)(nil)
+
+	_ dockerapi.Housekeeping = (*housekeeper)(nil)
 )
 
 // busSize is how many past events docker events --since can see.
@@ -182,7 +184,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c),
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
 		},
 		Log: log, Version: version,
 	})
