@@ -5,7 +5,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(mkdir -p "$1" && cd "$1" && pwd)
-timeout=${TIMEOUT:-900}
+timeout=${TIMEOUT:-2400}
 exec 7>"$cache/lock"
 flock -n 7 || { echo "zfs-guest: another run uses $cache; waiting for it" >&2; flock 7; }
 "$here/build.sh" "$cache"
