@@ -32,7 +32,7 @@ func (i *Images) MakeImage(ctx context.Context, n brig.NewImage, layer func(cont
 	}
 	l := i.lease()
 	defer l.release(ctx)
-	img, err := i.makeImage(ctx, l, n, layer)
+	img, err := i.makeImage(ctx, l, n, firstRef(refs), layer)
 	if err != nil {
 		return "", "", err
 	}
@@ -47,8 +47,17 @@ func (i *Images) MakeImage(ctx context.Context, n brig.NewImage, layer func(cont
 	return img.ID, familiar, nil
 }
 
-// makeImage brings the layer into the store, held by l, and makes the image's record.
-func (i *Images) makeImage(ctx context.Context, l *lease, n brig.NewImage, layer func(context.Context, io.Writer) error) (*brig.Image, error) {
+// firstRef returns the first of refs, "" if there is none.
+func firstRef(refs []string) string {
+	if len(refs) == 0 {
+		return ""
+	}
+	return refs[0]
+}
+
+// makeImage brings the layer into the store, held by l, and makes the image's record. ref is the qualified name that the image shall
+// have, "" if none.
+func (i *Images) makeImage(ctx context.Context, l *lease, n brig.NewImage, ref string, layer func(context.Context, io.Writer) error) (*brig.Image, error) {
 	doc := newImageDoc(n.Platform, &n.Config, time.Now())
 	doc.Author, doc.DockerVersion = n.Author, i.Version
 	var layers []brig.Layer
@@ -87,7 +96,7 @@ func (i *Images) makeImage(ctx context.Context, l *lease, n brig.NewImage, layer
 	if err := doc.add(historyDoc{CreatedBy: n.CreatedBy, Author: n.Author, Comment: n.Comment}, diff); err != nil {
 		return nil, err
 	}
-	return i.describeDoc(ctx, l, doc, layers, n.Repository)
+	return i.describeDoc(ctx, l, doc, layers, ref)
 }
 
 func chainOf(layers []brig.Layer) brig.Digest { return (&brig.Image{Layers: layers}).Chain() }

@@ -38,6 +38,9 @@ func TestMakeImage(t *testing.T) {
 	if err != nil || img.ID != id || len(img.Layers) != 3 || img.Layers[2].Chain != d.layerChains("base", "top", "mine")[2] || img.Layers[2].Blob.Digest != brig.DigestOf([]byte("mine")) {
 		t.Fatalf("%+v, %v", img, err)
 	}
+	if !strings.HasSuffix(img.ACI.Name, "/made:2") {
+		t.Errorf("its ACI has been told the name %q", img.ACI.Name)
+	}
 	config, err := d.ImageBlob(t.Context(), "made:2", "config")
 	if err != nil {
 		t.Fatal(err)
@@ -164,6 +167,9 @@ func TestImportPlain(t *testing.T) {
 	d.Archives = plainArchives{}
 	if err := d.Import(t.Context(), brig.ImportRequest{Repository: "i", Source: "http://h/x", Changes: []string{"CMD [\"a\"]"}}, nil, tell); err != nil {
 		t.Fatal(err)
+	}
+	if img, err := d.ImageGet(t.Context(), "i"); err != nil || !strings.HasSuffix(img.ACI.Name, "/i:latest") {
+		t.Errorf("%+v, %v", img, err)
 	}
 	if said[0] != "Downloading from http://h/x" || !strings.HasPrefix(said[len(said)-1], "sha256:") {
 		t.Errorf("reported %q", said)

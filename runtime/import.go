@@ -44,7 +44,7 @@ func (i *Images) Import(ctx context.Context, r brig.ImportRequest, tar io.Reader
 	}
 	l := i.lease()
 	defer l.release(ctx)
-	img, err := i.importImage(ctx, l, r, &config, tar)
+	img, err := i.importImage(ctx, l, r, firstRef(refs), &config, tar)
 	if err != nil {
 		return err
 	}
@@ -59,8 +59,9 @@ func (i *Images) Import(ctx context.Context, r brig.ImportRequest, tar io.Reader
 	return nil
 }
 
-// importImage brings the tar into the store, held by l, and makes the image's record.
-func (i *Images) importImage(ctx context.Context, l *lease, r brig.ImportRequest, config *brig.ImageConfig, tar io.Reader) (*brig.Image, error) {
+// importImage brings the tar into the store, held by l, and makes the image's record. ref is the qualified name that the image shall
+// have, "" if none.
+func (i *Images) importImage(ctx context.Context, l *lease, r brig.ImportRequest, ref string, config *brig.ImageConfig, tar io.Reader) (*brig.Image, error) {
 	blob, err := i.Blobs.Put(ctx, tar, "", -1)
 	if err != nil {
 		return nil, errs.Wrap(err, "receive the archive to import")
@@ -82,7 +83,7 @@ func (i *Images) importImage(ctx context.Context, l *lease, r brig.ImportRequest
 		return nil, err
 	}
 	doc.DockerVersion = i.Version
-	return i.describeDoc(ctx, l, doc, layers, r.Repository)
+	return i.describeDoc(ctx, l, doc, layers, ref)
 }
 
 // fetchImport opens what source, a URL, gives, and reports how it comes. The caller closes it.

@@ -124,11 +124,7 @@ func (i *Images) take(ctx context.Context, l *lease, a *brig.ArchiveImage, refs 
 	if err != nil {
 		return nil, err
 	}
-	ref := ""
-	if len(refs) > 0 {
-		ref = refs[0]
-	}
-	return i.describe(ctx, l, doc, layers, a.Config, a.Manifest, ref)
+	return i.describe(ctx, l, doc, layers, a.Config, a.Manifest, firstRef(refs))
 }
 
 // wantFromArchive describes a layer of an archive. One that has a file becomes a blob, held by l, without a copy: then its flight finds it.

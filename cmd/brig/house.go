@@ -112,7 +112,11 @@ func printFindings(w io.Writer, all []brig.Finding, fix bool) error {
 	open := 0
 	for _, f := range all {
 		what := map[bool]string{true: "note", false: "fault"}[f.Note]
-		fmt.Fprintf(w, "%s: %s %s: %s\n", what, f.Check, f.Subject, f.Problem)
+		where := f.Check + " " + f.Subject
+		if f.Check == f.Subject {
+			where = f.Check
+		}
+		fmt.Fprintf(w, "%s: %s: %s\n", what, where, f.Problem)
 		switch {
 		case f.Note:
 			continue
