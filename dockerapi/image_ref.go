@@ -39,6 +39,9 @@ func parseImageRef(s, tag string) (imageRef, error) {
 		}
 	}
 	r := imageRef{name: reference.FamiliarName(named)}
+	if _, err := reference.ParseNormalizedNamed(r.name); err != nil { // 64 hex digits alone mean an ID
+		r.name = named.Name()
+	}
 	if d, ok := named.(reference.Digested); ok {
 		r.tag, r.digest = d.Digest().String(), true
 	} else if t, ok := named.(reference.Tagged); ok {
