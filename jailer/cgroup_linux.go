@@ -332,10 +332,20 @@ func (g *cgroups) frozen(cgroup string) (bool, error) {
 	return strings.TrimSpace(string(b)) == "FROZEN", err
 }
 
+// Freezing by cgroup v1 (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst) can hang: a thread that executes a program waits
+// for its siblings to end, and those are frozen already. So a freeze that takes long is taken back for a moment.
+const (
+	freezeLooks = 10               // at the state, before it is taken back
+	freezeTime  = 20 * time.Second // for all tries together
+)
+
 // setFrozen freezes or thaws and waits until it is so. v1 has no event for it: it is asked again after growing pauses.
+// On an error the cgroup is thawed.
 func (g *cgroups) setFrozen(ctx context.Context, cgroup string, want bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, freezeTime, errs.New(errs.Unavailable, "the kernel has not done it in %v", freezeTime))
+	defer cancel()
 	pause := 100 * time.Microsecond
-	for {
+	for look := 1; ; look++ {
 		if err := g.freezer(cgroup, want); err != nil {
 			return err
 		}
@@ -343,10 +353,15 @@ func (g *cgroups) setFrozen(ctx context.Context, cgroup string, want bool) error
 		if err != nil || is == want {
 			return err
 		}
+		if want && look%freezeLooks == 0 {
+			if err := g.freezer(cgroup, false); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			g.freezer(cgroup, false)
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(pause):
 			pause = min(2*pause, 20*time.Millisecond)
 		}

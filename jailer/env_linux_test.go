@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brigd/brig/internal/brig"
 )
 
@@ -223,6 +225,16 @@ func leftovers() error {
 }
 
 func itoa(n int) string { return fmt.Sprint(n) }
+
+// alone waits until no other run of these tests is under way on this machine: their jails have the same names. The kernel ends the lock
+// with the process.
+func alone() error {
+	fd, err := unix.Open(filepath.Join(os.TempDir(), "brig-"+testInstance+".lock"), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	return unix.Flock(fd, unix.LOCK_EX)
+}
 
 // sweepOld removes what a test run that was killed has left.
 func sweepOld() error {
