@@ -44,7 +44,7 @@ type Config struct {
 	// CertsDir holds <host[:port]>/*.crt (authorities), *.cert with *.key (client certificates), as /etc/docker/certs.d does; "" none.
 	CertsDir  string
 	UserAgent string // "": brig
-	// Stall is how long a registry may send nothing while it is waited for; 0: 30 seconds.
+	// Stall is how long a registry may send nothing, or of an answer less than 16 KiB, while it is waited for; 0: 30 seconds.
 	Stall time.Duration
 	Log   *slog.Logger // nil: none
 	// Platforms are looked for in indexes when nobody asks for one, the best first; none: what this host runs by itself.

@@ -171,29 +171,40 @@ func (s *session) send(ctx context.Context, u *url.URL, header http.Header) (*ht
 	return resp, nil
 }
 
-// errStalled ends a request whose answer has stopped coming.
+// errStalled ends a request whose answer has all but stopped coming.
 var errStalled = errors.New("stalled")
 
-// patient is a body that must not stop coming for longer than limit. The time that its reader takes doesn't count.
+// leastRate is how many bytes of a body must come within the limit, unless it ends: half a kilobyte a second with the limit of 30 seconds.
+const leastRate = 16 << 10
+
+// patient is a body that must not come slower than leastRate bytes in limit. The time that its reader takes doesn't count.
 type patient struct {
 	io.ReadCloser
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	limit  time.Duration
 	timer  *time.Timer
+	waited time.Duration // since the last time that enough had come
+	came   int           // bytes since then
 }
 
-// Read implements io.Reader. Unavailable: nothing came for too long.
+// Read implements io.Reader. Unavailable: nothing, or too little, came for too long.
 func (p *patient) Read(b []byte) (int, error) {
 	if p.timer == nil {
 		p.timer = time.AfterFunc(p.limit, func() { p.cancel(errStalled) })
 	} else {
-		p.timer.Reset(p.limit)
+		p.timer.Reset(p.limit - p.waited)
 	}
+	began := time.Now()
 	n, err := p.ReadCloser.Read(b)
 	p.timer.Stop()
-	if err != nil && err != io.EOF && context.Cause(p.ctx) == errStalled {
-		err = errs.New(errs.Unavailable, "the registry has sent nothing for %s", p.limit)
+	p.waited += time.Since(began)
+	p.came += n
+	switch {
+	case err != nil && err != io.EOF && context.Cause(p.ctx) == errStalled:
+		err = errs.New(errs.Unavailable, "the registry has sent only %d bytes in %s", p.came, p.limit)
+	case p.came >= leastRate:
+		p.waited, p.came = 0, 0
 	}
 	return n, err
 }

@@ -98,7 +98,7 @@ func onlyConflicts(err error) bool {
 	return true
 }
 
-// Collect removes the chains and blobs that nobody needs, now; with dry it only counts them. Nothing that an image, a container, or a
+// Collect removes the chains and blobs that nobody needs and the unfinished downloads that nobody goes on with, now; with dry it only counts them. Nothing that an image, a container, or a
 // pull, load or export under way needs is touched: all these hold what they need before it is made.
 func (i *Images) Collect(ctx context.Context, dry bool) (*brig.Collected, error) {
 	out := &brig.Collected{DryRun: dry}
@@ -141,5 +141,11 @@ func (i *Images) Collect(ctx context.Context, dry bool) (*brig.Collected, error)
 			out.BlobBytes += b.Size
 		}
 	}
+	partials := i.Blobs.Partials
+	if !dry {
+		partials = func() (int, int64, error) { return i.Blobs.DropPartials(0) }
+	}
+	out.Parts, out.PartBytes, err = partials()
+	failed = append(failed, err)
 	return out, errs.Wrap(errors.Join(failed...), "collect garbage")
 }

@@ -20,7 +20,7 @@ func gcCommand(host *string) *cobra.Command {
 	dry := false
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "Remove layers, blobs and leftovers that nothing needs, now",
+		Short: "Remove layers, blobs, leftovers and unfinished downloads that nothing needs, now",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := dial(*host)
@@ -48,8 +48,9 @@ func printCollected(w io.Writer, g *brig.Collected) {
 	if g.DryRun {
 		did = "would remove"
 	}
-	fmt.Fprintf(w, "%s %d layers (%s, %d bytes), %d blobs (%s, %d bytes), %d leftovers\n", did,
-		g.Layers, units.HumanSize(float64(g.LayerBytes)), g.LayerBytes, g.Blobs, units.HumanSize(float64(g.BlobBytes)), g.BlobBytes, g.Leftovers)
+	fmt.Fprintf(w, "%s %d layers (%s, %d bytes), %d blobs (%s, %d bytes), %d leftovers, %d unfinished downloads (%s, %d bytes)\n", did,
+		g.Layers, units.HumanSize(float64(g.LayerBytes)), g.LayerBytes, g.Blobs, units.HumanSize(float64(g.BlobBytes)), g.BlobBytes, g.Leftovers,
+		g.Parts, units.HumanSize(float64(g.PartBytes)), g.PartBytes)
 	if g.Waiting > 0 {
 		fmt.Fprintf(w, "%d more are in use or busy; brigd removes them when it can\n", g.Waiting)
 	}

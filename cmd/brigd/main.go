@@ -53,7 +53,7 @@ func command() *cobra.Command {
 	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
 	f.StringSliceVar(&flags.Platforms, "platform", nil, "`OS/ARCH[/VARIANT]` of images that nobody asks a platform for; may be repeated, the best first (default: the host's)")
 	f.StringVar(&flags.UnsignedACIs, "unsigned-acis", flags.UnsignedACIs, "import ACIs without a signature: none, files or all")
-	f.IntVar(&flags.RegistryTimeout, "registry-timeout", flags.RegistryTimeout, "`SECONDS` that a registry may send nothing before it is asked again")
+	f.IntVar(&flags.RegistryTimeout, "registry-timeout", flags.RegistryTimeout, "`SECONDS` that a registry may send nothing, or less than 16 KiB, before it is asked again")
 	f.IntVar(&flags.KeepPartial, "keep-partial", flags.KeepPartial, "`HOURS` that an unfinished download is kept for a later pull")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c := config.Default()

@@ -186,7 +186,8 @@ func (s *Store) List() ([]Entry, error) {
 	return out, nil
 }
 
-// Sweep removes every blob that keep refuses, and returns how many. It goes on after a failure and joins the errors.
+// Sweep takes away every blob that keep refuses, and returns how many. It goes on after a failure and joins the errors. A large one may be a
+// layer of a pull that was killed before the image's record was made, so it becomes an unfinished download: DropPartials removes it in time.
 // Blobs that were committed but that no record names yet would go too: the caller sees to it that there are none.
 func (s *Store) Sweep(keep func(brig.Digest) bool) (removed int, err error) {
 	entries, err := s.List()
@@ -194,7 +195,7 @@ func (s *Store) Sweep(keep func(brig.Digest) bool) (removed int, err error) {
 		if keep(e.Digest) {
 			continue
 		}
-		if rerr := s.Remove(e.Digest); rerr != nil {
+		if rerr := s.setAside(e); rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
 		}

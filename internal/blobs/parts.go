@@ -214,6 +214,42 @@ func (w *Writer) Verify(ctx context.Context) error {
 	return w.hashOn(ctx, nil)
 }
 
+// setAside makes a blob that nobody needs a part of which all bytes are there, or removes it if it isn't worth that. A crash before the
+// rename leaves a ledger that belongs to nothing.
+func (s *Store) setAside(e Entry) error {
+	if e.Size < keepFrom {
+		return s.Remove(e.Digest)
+	}
+	path, err := s.path(e.Digest)
+	if err != nil {
+		return err
+	}
+	hex := e.Digest.Hex()
+	if err := os.WriteFile(s.ledgerPath(hex), encodeLedger(e.Size, spans{{0, e.Size}}), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path, s.partPath(hex))
+}
+
+// Partials counts the unfinished downloads that nobody goes on with, and their bytes.
+func (s *Store) Partials() (n int, bytes int64, err error) {
+	files, err := os.ReadDir(s.parts)
+	if err != nil {
+		return 0, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".have") || s.writing[f.Name()] {
+			continue
+		}
+		if st, err := f.Info(); err == nil {
+			n, bytes = n+1, bytes+st.Size()
+		}
+	}
+	return n, bytes, nil
+}
+
 // DropPartial removes what is left of an unfinished download, if nobody goes on with it.
 func (s *Store) DropPartial(d brig.Digest) error {
 	if _, err := s.path(d); err != nil {

@@ -13,6 +13,8 @@ type Collected struct {
 	LayerBytes int64 // uncompressed
 	Blobs      int
 	BlobBytes  int64    // as stored
+	Parts      int      // unfinished downloads that nobody goes on with
+	PartBytes  int64    // of their files
 	Leftovers  int      // root file systems, volumes and unfinished work that no record names
 	Waiting    int      // what could not be deleted yet; brigd tries again
 	Notes      []string // why

@@ -32,7 +32,7 @@ type Config struct {
 	LogLevel           string   `toml:"log-level"`           // debug, info, warn, error
 	LogFormat          string   `toml:"log-format"`          // auto, text, json; auto: text on a terminal
 	InsecureRegistries []string `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
-	RegistryTimeout    int      `toml:"registry-timeout"`    // seconds that a registry may send nothing before it is asked again
+	RegistryTimeout    int      `toml:"registry-timeout"`    // seconds that a registry may send nothing, or less than 16 KiB, before it is asked again
 	KeepPartial        int      `toml:"keep-partial"`        // hours that an unfinished download is kept for a later pull
 	Platforms          []string `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
 	UnsignedACIs       string   `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
