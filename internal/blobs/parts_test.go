@@ -214,3 +214,30 @@ func TestDropPartials(t *testing.T) {
 		t.Errorf("%d parts, %v; %d files stay", n, err, parts(t, s))
 	}
 }
+
+// TestSweepKeepsLargeBlobsAsParts has a crash leave whole blobs that nobody names: a large one need not come again.
+func TestSweepKeepsLargeBlobsAsParts(t *testing.T) {
+	s, _ := open(t)
+	data, d := sample()
+	for _, b := range [][]byte{data, []byte("small")} {
+		if _, err := s.PutBytes(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.Sweep(func(brig.Digest) bool { return false }); n != 2 || err != nil || s.Has(d) {
+		t.Errorf("swept %d, %v", n, err)
+	}
+	if n, size, err := s.Partials(); n != 1 || size != int64(len(data)) || err != nil {
+		t.Errorf("%d parts of %d bytes, %v", n, size, err)
+	}
+	w := resume(t, s, d, len(data))
+	if n, _, _ := s.Partials(); n != 0 {
+		t.Error("a part that is gone on with is counted")
+	}
+	if w.Have() != int64(len(data)) {
+		t.Errorf("%d bytes are held", w.Have())
+	}
+	if _, err := w.Commit(); err != nil || !s.Has(d) || parts(t, s) != 0 {
+		t.Errorf("%v, %d files stay", err, parts(t, s))
+	}
+}

@@ -1,9 +1,12 @@
 package images
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net/http"
 	"runtime"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -185,4 +189,41 @@ func (s Set) Push(ctx context.Context, host string, auth authn.Authenticator) er
 		}
 	}
 	return nil
+}
+
+// Heavy is an image of busybox's tree, a layer with one file "heavy" of size bytes that don't compress, and three small layers. sum is the
+// SHA-256 of the file, in hex; large is the digest of its layer, and last that of the top one. The seed chooses the bytes.
+func Heavy(size int, seed uint64) (img v1.Image, sum string, large, last v1.Hash, err error) {
+	tree, err := busyboxTree()
+	if err != nil {
+		return nil, "", large, last, err
+	}
+	noise := mathrand.NewChaCha8([32]byte{0: byte(seed), 1: byte(seed >> 8), 2: byte(seed >> 16)})
+	body := make([]byte, size)
+	noise.Read(body)
+	sum = fmt.Sprintf("%x", sha256.Sum256(body))
+	trees := [][]byte{tree}
+	for n, b := range [][]byte{body, body[:100_000], body[:1000], body[:10_000]} {
+		b, err := pack([]file{text([]string{"heavy", "one", "two", "three"}[n], string(b))})
+		if err != nil {
+			return nil, "", large, last, err
+		}
+		trees = append(trees, b)
+	}
+	var layers []v1.Layer
+	for _, b := range trees {
+		l, err := tarball.LayerFromOpener(opener(b), tarball.WithMediaType(types.DockerLayer), tarball.WithCompressionLevel(gzip.NoCompression))
+		if err != nil {
+			return nil, "", large, last, err
+		}
+		layers = append(layers, l)
+	}
+	if large, err = layers[1].Digest(); err == nil {
+		last, err = layers[4].Digest()
+	}
+	if err != nil {
+		return nil, "", large, last, err
+	}
+	img, err = image(false, "amd64", v1.Config{Cmd: []string{"sh"}, Env: []string{path}}, layers...)
+	return img, sum, large, last, err
 }
