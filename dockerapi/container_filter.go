@@ -138,13 +138,21 @@ func (l *listing) shows(c *brig.Container) bool {
 		!f.pattern("id", string(c.ID)),
 		!f.labels("label", c.Spec.Labels),
 		!f.exact("status", c.State.String()),
-		!f.exact("health", string(container.NoHealthcheck)),
+		!f.exact("health", healthOf(c)),
 		l.tasks,
 		l.images != nil && !l.images[c.Image],
 		len(l.exited) > 0 && (c.State.Active() || c.StartedAt.IsZero() || !slices.Contains(l.exited, c.ExitCode)):
 		return false
 	}
 	return l.mounts(c) && l.networks(c) && l.ports(c)
+}
+
+// healthOf is the health that a list goes by.
+func healthOf(c *brig.Container) string {
+	if c.Health == nil {
+		return string(container.NoHealthcheck)
+	}
+	return c.Health.Status
 }
 
 // mounts: a volume's name, a bind's source or any destination.

@@ -123,7 +123,14 @@ func statusText(c *brig.Container, now time.Time) string {
 	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
 	switch c.State {
 	case brig.Running:
-		return "Up " + since(c.StartedAt)
+		switch h := healthOf(c); h {
+		case string(container.NoHealthcheck):
+			return "Up " + since(c.StartedAt)
+		case brig.HealthStarting:
+			return "Up " + since(c.StartedAt) + " (health: starting)"
+		default:
+			return "Up " + since(c.StartedAt) + " (" + h + ")"
+		}
 	case brig.Paused:
 		return "Up " + since(c.StartedAt) + " (Paused)"
 	case brig.Restarting:

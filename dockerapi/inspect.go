@@ -149,7 +149,20 @@ func stateOf(c *brig.Container) *container.State {
 		Status: container.ContainerState(c.State.String()), Running: c.State.Active(), Paused: c.State == brig.Paused,
 		Restarting: c.State == brig.Restarting, Dead: c.State == brig.Dead, OOMKilled: c.OOMKilled,
 		Pid: c.PID, ExitCode: c.ExitCode, Error: c.Error, StartedAt: timestamp(c.StartedAt), FinishedAt: timestamp(c.FinishedAt),
+		Health: healthDocument(c.Health),
 	}
+}
+
+// healthDocument is nil without a health check.
+func healthDocument(h *brig.Health) *container.Health {
+	if h == nil {
+		return nil
+	}
+	out := &container.Health{Status: container.HealthStatus(h.Status), FailingStreak: h.FailingStreak, Log: []*container.HealthcheckResult{}}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, &container.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return out
 }
 
 // configOf is Config as the container has it: request and image merged.

@@ -187,7 +187,7 @@ func (t *translation) process() error {
 	return nil
 }
 
-// health checks and keeps the health check. brig does not run health checks yet, so it says so.
+// health checks and keeps the health check.
 func (t *translation) health() error {
 	h := t.c.Healthcheck
 	if h == nil {
@@ -205,9 +205,6 @@ func (t *translation) health() error {
 		return invalid("Retries in Healthcheck cannot be negative")
 	}
 	t.spec.Health = &brig.HealthCheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries}
-	if len(h.Test) > 0 && h.Test[0] != "NONE" {
-		t.warn("Health checks are not run by this version of brig. The health check is kept, and the container has no health status.")
-	}
 	return nil
 }
 

@@ -307,12 +307,6 @@ func TestEvents(t *testing.T) {
 		`^\S+ container start [0-9a-f]{64} \(image=.*, k=v, name=`+other+`\)$`)
 }
 
-// The image's health check is shown; that it is run is for a later issue.
-func TestHealthConfig(t *testing.T) {
-	id := container(t, image("health"))
-	match(t, "health check", inspect(t, id, "{{json .Config.Healthcheck.Test}}"), `^\["CMD`)
-}
-
 // Attach sends stdin, shows what is written from now on, and ends as the container does.
 func TestAttach(t *testing.T) {
 	id := container(t, "-i", image("busybox"), "sh", "-c", "read x; echo got $x; exit 8")

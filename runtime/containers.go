@@ -101,9 +101,10 @@ type container struct {
 	lock lock // held while the container changes
 
 	// Owned by the holder of lock.
-	users   int           // of the mounted root file system: the run, and accesses to files
-	root    string        // where it is mounted, while users > 0
-	backoff time.Duration // before the next automatic restart
+	users   int                // of the mounted root file system: the run, and accesses to files
+	root    string             // where it is mounted, while users > 0
+	backoff time.Duration      // before the next automatic restart
+	probing context.CancelFunc // ends the prober of the run's health; nil without one
 
 	// Guarded by Containers.mu.
 	rec      *brig.Container // replaced, never changed in place

@@ -154,6 +154,16 @@ func (b *procSeam) Exec(_ context.Context, h *brig.Handle, j *brig.Jail, id brig
 				}
 			}
 		}()
+	case "probe": // as the world says
+		b.world.mu.Lock()
+		defer b.world.mu.Unlock()
+		io.Stdout.Write([]byte(b.symptom))
+		b.probes++
+		if b.sick < 0 { // until it is killed
+			b.hung[id] = done
+			break
+		}
+		done <- brig.Exit{Code: b.sick}
 	default:
 		done <- brig.Exit{Code: 0}
 	}
@@ -180,12 +190,21 @@ func (b *procSeam) Attach(ctx context.Context, h *brig.Handle, io brig.IO) error
 	}
 }
 
-func (b *procSeam) Signal(_ context.Context, h *brig.Handle, _ brig.ID, sig int) error {
+func (b *procSeam) Signal(_ context.Context, h *brig.Handle, exec brig.ID, sig int) error {
 	if err := (*brigd)(b).step("signal"); err != nil {
 		return err
 	}
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
+	if exec != "" {
+		done := b.hung[exec]
+		if done == nil {
+			return errs.New(errs.NotFound, "no such process")
+		}
+		delete(b.hung, exec)
+		done <- brig.Exit{Code: 128 + sig}
+		return nil
+	}
 	p := b.jails[h.JailID]
 	if p == nil || p.exit != nil {
 		return errs.New(errs.NotFound, "no such process")

@@ -38,6 +38,10 @@ type world struct {
 	stuck   error               // RootFS.Remove fails with it
 	changed []brig.Change       // what Diff says
 	maker   makerSeam
+	sick    int    // the exit code of "probe"; negative: it hangs
+	symptom string // what it says
+	probes  int    // how many there have been
+	hung    map[brig.ID]chan brig.Exit
 }
 
 // proc is a jail and its main process.
@@ -69,7 +73,7 @@ type brigd struct {
 func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, root: t.TempDir(), recs: map[string][]byte{}, layers: map[brig.RID]brig.Digest{}, mounted: map[brig.RID]bool{},
-		volData: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, pid: 1000,
+		volData: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, hung: map[brig.ID]chan brig.Exit{}, pid: 1000,
 		image: brig.Image{ID: brig.DigestOf([]byte("image")), Platform: brig.Platform{OS: "linux", Architecture: "amd64"},
 			Config: brig.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}}},
 	}

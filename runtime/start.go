@@ -99,6 +99,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	}
 	next.PID, next.Handle, next.Error, next.ExitCode, next.OOMKilled = max(0, h.InitPID), h, "", 0, false
 	next.StartedAt, next.FinishedAt = time.Now().UTC(), ct.rec.FinishedAt
+	next.Health = freshHealth(next)
 	if err := c.save(ctx, ct, next); err != nil {
 		return err
 	}
@@ -120,6 +121,7 @@ func (c *Containers) running(ct *container, next *brig.Container, j *brig.Jail) 
 		c.volumeEvents(next, "mount")
 		c.event(next, "start")
 	}
+	c.startProber(ct, next)
 	c.work.Go(func() { c.watch(ct, next.Handle) })
 }
 

@@ -82,6 +82,7 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
 	if !cur.State.HasProcess() || cur.Handle == nil {
 		return
 	}
+	c.stopProber(ct)
 	next := exited(cur, exit)
 	again := c.restartWanted(ct, cur, exit)
 	to := brig.Exited
@@ -131,6 +132,7 @@ func exited(cur *brig.Container, exit brig.Exit) *brig.Container {
 		next.FinishedAt = time.Now().UTC()
 	}
 	next.Error = exit.Error
+	next.Health = unwatched(cur)
 	for name, ep := range next.Endpoints {
 		next.Endpoints[name] = brig.Endpoint{Spec: ep.Spec, NetworkID: ep.NetworkID, DNSNames: ep.DNSNames}
 	}
@@ -403,9 +405,11 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 	if err := c.cfg.Freezer.Pause(ctx, d.Handle); err != nil {
 		return errs.Wrap(err, "cannot pause container %s", ct.id)
 	}
+	next.Health = unwatched(d)
 	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
 		return errors.Join(err, c.cfg.Freezer.Resume(context.WithoutCancel(ctx), d.Handle))
 	}
+	c.stopProber(ct)
 	c.event(next, "pause")
 	return nil
 }
@@ -431,6 +435,7 @@ func (c *Containers) Unpause(ctx context.Context, ref string) error {
 	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
 		return err
 	}
+	c.startProber(ct, next)
 	c.event(next, "unpause")
 	return nil
 }

@@ -44,6 +44,28 @@ type Status struct {
 	StartedAt    time.Time // zero: never
 	FinishedAt   time.Time // zero: never
 	RestartCount int
+	Health       *Health `json:",omitempty"` // replaced, never changed in place; nil: no health check, or it never ran
+}
+
+// Health is what the health checks of a container have shown. Log has its newest results, the oldest first.
+type Health struct {
+	Status        string // HealthStarting, HealthHealthy or HealthUnhealthy
+	FailingStreak int
+	Log           []HealthResult
+}
+
+// Docker's words for health.
+const (
+	HealthStarting  = "starting"
+	HealthHealthy   = "healthy"
+	HealthUnhealthy = "unhealthy"
+)
+
+// HealthResult is one run of a health check.
+type HealthResult struct {
+	Start, End time.Time
+	ExitCode   int    // 0: healthy; -1: it could not be run, or took too long
+	Output     string // its beginning
 }
 
 // Clone returns a copy that shares nothing mutable with c. Spec is shared: it is replaced, never changed in place.
