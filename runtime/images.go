@@ -80,6 +80,7 @@ type Images struct {
 	ctx      context.Context // of background work; ended by Close
 	cancel   context.CancelFunc
 	flying   sync.WaitGroup // flights
+	lull     lull           // between flights
 	pulling  *slots         // downloads at once
 	loading  *slots         // copies out of archives at once
 	applying *slots         // layers decompressed and applied at once

@@ -14,7 +14,63 @@ import (
 	"github.com/brigd/brig/internal/undo"
 )
 
-// An aciWorker computes ACI IDs, one at a time, in the background: hashing a whole image would double the time of a pull.
+// A lull says when no layer is on its way into the store. Its zero value is one.
+type lull struct {
+	mu    sync.Mutex
+	busy  int
+	quiet chan struct{} // closed when busy is 0 again
+}
+
+func (l *lull) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy++; l.busy == 1 {
+		l.quiet = make(chan struct{})
+	}
+}
+
+func (l *lull) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy--; l.busy == 0 {
+		close(l.quiet)
+	}
+}
+
+// wait returns when nothing is on its way, or ctx ends.
+func (l *lull) wait(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		busy, quiet := l.busy > 0, l.quiet
+		l.mu.Unlock()
+		if !busy {
+			return ctx.Err()
+		}
+		select {
+		case <-quiet:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// polite is a writer that lets layers pass first.
+type polite struct {
+	ctx  context.Context
+	lull *lull
+	w    io.Writer
+}
+
+// Write implements io.Writer.
+func (p polite) Write(b []byte) (int, error) {
+	if err := p.lull.wait(p.ctx); err != nil {
+		return 0, err
+	}
+	return p.w.Write(b)
+}
+
+// An aciWorker computes ACI IDs, one at a time, in the background: hashing a whole image would double the time of a pull. While layers are
+// being pulled or loaded it rests.
 type aciWorker struct {
 	i    *Images
 	done sync.WaitGroup
@@ -115,6 +171,9 @@ func (w *aciWorker) step(ctx context.Context) bool {
 
 // computeACI finds an image's ACI ID and records it.
 func (i *Images) computeACI(ctx context.Context, id brig.Digest) error {
+	if err := i.lull.wait(ctx); err != nil {
+		return err
+	}
 	img, l, err := i.borrow(ctx, string(id))
 	if err != nil {
 		return err
@@ -124,7 +183,7 @@ func (i *Images) computeACI(ctx context.Context, id brig.Digest) error {
 		return nil
 	}
 	h := sha512.New()
-	if err := i.writeACI(ctx, img, h); err != nil {
+	if err := i.writeACI(ctx, img, polite{ctx, &i.lull, h}); err != nil {
 		return err
 	}
 	return i.recordACI(ctx, id, "sha512-"+hex.EncodeToString(h.Sum(nil)))

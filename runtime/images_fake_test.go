@@ -256,7 +256,10 @@ type imgRootFS struct {
 	Diffs []brig.Digest `json:"diff_ids"`
 }
 
-type imgConverter struct{ fault func() error }
+type imgConverter struct {
+	fault func() error
+	write func(manifest string) // called by WriteACI; may be nil
+}
 
 func (imgConverter) ImageConfig(config []byte) (*brig.Document, error) {
 	var c imgConfig
@@ -276,7 +279,10 @@ func (c *imgConverter) ACIManifest(config []byte, ref string, _ brig.Digest) (st
 	return "aci/" + ref, []byte("aci of " + string(config)), nil
 }
 
-func (*imgConverter) WriteACI(_ context.Context, w io.Writer, manifest []byte, root string) error {
+func (c *imgConverter) WriteACI(_ context.Context, w io.Writer, manifest []byte, root string) error {
+	if c.write != nil {
+		c.write(string(manifest))
+	}
 	_, err := fmt.Fprintf(w, "%s on %s", manifest, root)
 	return err
 }

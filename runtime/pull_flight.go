@@ -142,7 +142,11 @@ func (i *Images) depart(layer brig.Layer, parent brig.Digest, below *flight, src
 	f.lease.blob(layer.Blob.Digest)
 	f.board(p)
 	i.flights[layer.Chain] = f
-	i.flying.Go(func() { i.fly(ctx, f) })
+	i.lull.begin()
+	i.flying.Go(func() {
+		defer i.lull.end()
+		i.fly(ctx, f)
+	})
 	return f
 }
 
