@@ -36,6 +36,12 @@ type Freezer interface {
 	Unpause(ctx context.Context, ref string) error
 }
 
+// Meter watches what containers use.
+type Meter interface {
+	// Stats calls each once, or with Stream every second until ctx ends, the container is removed, or each fails.
+	Stats(ctx context.Context, ref string, o brig.StatsOptions, each func(brig.Stats) error) error
+}
+
 // Terminals gives access to a container's streams.
 type Terminals interface {
 	// Attach returns when the streams have ended, ctx ended, or the user detached (brig.ErrDetached). On a container that does not run

@@ -461,7 +461,7 @@ func newPort(t *testing.T, prog program) *port {
 		{Image: brig.Image{ID: brig.Digest("sha256:" + strings.Repeat("b", 64)), Layers: []brig.Layer{{Chain: "sha256:c1"}, {Chain: "sha256:c2"}}}, Tags: []string{"child:latest"}},
 	}}
 	s, err := New(Config{Backends: Backends{
-		Containers: f, Lifecycle: f, Freezer: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
+		Containers: f, Lifecycle: f, Freezer: f, Meter: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
 		Transfers: others{}, Pushes: struct{ Pushes }{}, Imports: struct{ Imports }{}, Commits: struct{ Commits }{}, Distributions: struct{ Distributions }{}, ACIs: others{}, Trust: &keyring{}, Volumes: others{}, Networks: struct{ Networks }{}, System: fleetSystem{}, Housekeeping: struct{ Housekeeping }{},
 	}, Version: "test"})
 	if err != nil {

@@ -182,7 +182,3 @@ func (s *Server) containerChanges(ctx context.Context, r *request) (response, er
 func (s *Server) containerUpdate(context.Context, *request) (response, error) {
 	return nil, notYet("updating a container's limits is not supported by this version of brig")
 }
-
-func (s *Server) containerStats(context.Context, *request) (response, error) {
-	return nil, notYet("container statistics are not supported by this version of brig")
-}

@@ -64,6 +64,11 @@ func (*Jailer) Wait(context.Context, *brig.Handle) (brig.Exit, error) {
 // Resize returns NotImplemented.
 func (*Jailer) Resize(context.Context, *brig.Handle, brig.ID, uint, uint) error { return errNotHere }
 
+// Stats returns NotImplemented.
+func (*Jailer) Stats(context.Context, *brig.Handle) (brig.Sample, error) {
+	return brig.Sample{}, errNotHere
+}
+
 // Pause returns NotImplemented.
 func (*Jailer) Pause(context.Context, *brig.Handle) error { return errNotHere }
 

@@ -42,6 +42,7 @@ type ContainersConfig struct {
 	Processes  Processes
 	Terminals  Terminals
 	Freezer    Freezer
+	Gauge      Gauge
 	Networks   Networks
 	Records    Records
 	Images     ImageSource

@@ -108,6 +108,12 @@ type Terminals interface {
 	Resize(ctx context.Context, h *brig.Handle, exec brig.ID, rows, cols uint) error
 }
 
+// Gauge looks at what jails use.
+type Gauge interface {
+	// Stats takes a sample of a jail that runs, frozen or not. It starts no process. NotFound: the jail has ended.
+	Stats(ctx context.Context, h *brig.Handle) (brig.Sample, error)
+}
+
 // Freezer pauses jails. Both are idempotent.
 type Freezer interface {
 	Pause(ctx context.Context, h *brig.Handle) error
