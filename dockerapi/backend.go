@@ -179,6 +179,7 @@ type SystemInfo struct {
 	DriverStatus                    [][2]string
 	KernelVersion, OperatingSystem  string
 	OSVersion, OSType, Architecture string
+	LogDriver                       string // of containers whose request names none; "": json-file
 	NCPU                            int
 	MemTotal                        int64
 	CgroupDriver, CgroupVersion     string

@@ -21,7 +21,7 @@ func (s *Server) containerCreate(ctx context.Context, r *request) (response, err
 	if err != nil {
 		return nil, err
 	}
-	req, warnings, err := translateCreate(body, int(r.version), createHost{NCPU: goruntime.NumCPU(), OS: s.ostype})
+	req, warnings, err := translateCreate(body, int(r.version), createHost{NCPU: goruntime.NumCPU(), OS: s.ostype, Log: s.logDefault})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/logopts"
 )
 
 // inspectDocument is moby's inspect document with the fields that API versions before 1.52 have besides.
@@ -118,7 +119,7 @@ func inspectContainer(c *brig.Container, v Version) (*inspectDocument, error) {
 		InspectResponse: container.InspectResponse{
 			ID: string(c.ID), Name: "/" + c.Name, Created: timestamp(c.Created), Image: string(c.Image), State: stateOf(c), Args: []string{},
 			RestartCount: c.RestartCount, Driver: c.Driver, Platform: c.Platform.OS,
-			ResolvConfPath: c.ResolvConfPath, HostnamePath: c.HostnamePath, HostsPath: c.HostsPath, LogPath: c.LogPath,
+			ResolvConfPath: c.ResolvConfPath, HostnamePath: c.HostnamePath, HostsPath: c.HostsPath, LogPath: logPath(c),
 			GraphDriver: &storage.DriverData{Name: c.Driver, Data: map[string]string{"ID": string(c.RootFS)}},
 			Mounts:      mountPoints(c.Mounts),
 		},
@@ -212,6 +213,14 @@ var (
 	defaultMasked   = []string{"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}
 	defaultReadonly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
+
+// logPath is the log's where its format is Docker's json-file for all to read: other drivers' is nobody's business, as dockerd has it.
+func logPath(c *brig.Container) string {
+	if c.Spec.Log.Driver != "" && c.Spec.Log.Driver != logopts.JSONFile {
+		return ""
+	}
+	return c.LogPath
+}
 
 // hostConfigOf is the stored document with the defaults that dockerd fills in.
 func hostConfigOf(c *brig.Container) (*container.HostConfig, error) {

@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/logopts"
 )
 
 // logTime is RFC 3339 with all nine digits, so that lines stay aligned.
@@ -24,7 +28,7 @@ func (s *Server) containerLogs(ctx context.Context, r *request) (response, error
 	if err != nil {
 		return nil, err
 	}
-	if c.Spec.Log.Driver == "none" {
+	if !logopts.Readable(c.Spec.Log) {
 		return nil, notYet("configured logging driver does not support reading")
 	}
 	return func(a *answer) error {
@@ -87,7 +91,7 @@ func (l *logWriter) entry(e brig.LogEntry) error {
 		line = append(line, ' ')
 	}
 	if l.details {
-		line = append(line, ' ') // after the attributes, of which there are none
+		line = append(appendAttrs(line, e.Attrs), ' ')
 	}
 	l.line = append(line, e.Line...)
 	if err := l.write(e.Stream, l.line); err != nil {
@@ -101,6 +105,17 @@ func (l *logWriter) entry(e brig.LogEntry) error {
 	}
 	l.flush()
 	return nil
+}
+
+// appendAttrs appends key=value,… in the order of the keys, each escaped as in a URL's query.
+func appendAttrs(dst []byte, attrs map[string]string) []byte {
+	for i, k := range slices.Sorted(maps.Keys(attrs)) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, url.QueryEscape(k)...), '='), url.QueryEscape(attrs[k])...)
+	}
+	return dst
 }
 
 func (l *logWriter) write(stream string, b []byte) error {

@@ -13,7 +13,9 @@ import (
 
 	"github.com/gorilla/mux"
 
+	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/logopts"
 )
 
 // Backends are what the handlers call; every field must be set. One value may stand in several fields.
@@ -62,6 +64,8 @@ type Config struct {
 	Log     *slog.Logger
 	Version string // brigd's own, for the Server header and /version
 	OSType  string // the Ostype header; "": this program's GOOS
+	// LogDefault is the log driver of containers whose request names none, and the options where the driver is the same; it is valid.
+	LogDefault brig.LogConfig
 }
 
 // Server answers the Docker Engine API. It holds no state of its own and is safe for concurrent use.
@@ -71,6 +75,8 @@ type Server struct {
 	version string
 	ostype  string
 	mux     *mux.Router
+	// logDefault is Config's, its driver never empty.
+	logDefault brig.LogConfig
 }
 
 // New returns a Server that has every route of the table.
@@ -84,7 +90,7 @@ func New(c Config) (*Server, error) {
 	if c.OSType == "" {
 		c.OSType = goruntime.GOOS
 	}
-	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType}
+	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType, logDefault: logopts.Merge(brig.LogConfig{}, c.LogDefault)}
 	s.mux = s.newMux()
 	return s, nil
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/logopts"
 )
 
 // indexServer is what Docker calls Docker Hub in credentials.
@@ -92,12 +95,12 @@ func newInfo(i SystemInfo, now time.Time) system.Info {
 		Containers: i.Containers, ContainersRunning: i.Running, ContainersPaused: i.Paused, ContainersStopped: i.Stopped, Images: i.Images,
 		Driver: i.Driver, DriverStatus: i.DriverStatus,
 		Plugins: system.PluginsInfo{
-			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file"},
+			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: logopts.Drivers(),
 		},
 		MemoryLimit: i.MemoryLimit, SwapLimit: i.SwapLimit, CPUCfsPeriod: i.CPUCfsPeriod, CPUCfsQuota: i.CPUCfsQuota,
 		CPUShares: i.CPUShares, CPUSet: i.CPUSet, PidsLimit: i.PidsLimit, OomKillDisable: i.OomKillDisable,
 		IPv4Forwarding: i.IPv4Forwarding, Debug: i.Debug, NFd: i.NFd, NGoroutines: i.NGoroutines,
-		SystemTime: now.Format(time.RFC3339Nano), LoggingDriver: "json-file",
+		SystemTime: now.Format(time.RFC3339Nano), LoggingDriver: logopts.Merge(brig.LogConfig{}, brig.LogConfig{Driver: i.LogDriver}).Driver,
 		CgroupDriver: i.CgroupDriver, CgroupVersion: i.CgroupVersion,
 		KernelVersion: i.KernelVersion, OperatingSystem: i.OperatingSystem, OSVersion: i.OSVersion,
 		OSType: i.OSType, Architecture: i.Architecture, NCPU: i.NCPU, MemTotal: i.MemTotal,

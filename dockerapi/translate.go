@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/logopts"
 )
 
 // createBody is the body of POST /containers/create: moby's document, and what it dropped but older clients still send.
@@ -37,7 +37,8 @@ type legacyBody struct {
 // createHost is what validation needs to know of the host.
 type createHost struct {
 	NCPU int
-	OS   string // as runtime.GOOS
+	OS   string         // as runtime.GOOS
+	Log  brig.LogConfig // of containers whose request says nothing
 }
 
 // decodeCreate reads a create request. All its errors are Invalid.
@@ -220,28 +221,15 @@ func (t *translation) restart() error {
 	return nil
 }
 
-// jsonLogOptions are those of Docker's json-file driver.
-var jsonLogOptions = []string{"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"}
-
 func (t *translation) logging() error {
-	l := t.h.LogConfig
-	switch l.Type {
-	case "", "json-file", "none":
-	case "local", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "etwlogs", "gcplogs":
-		return notYet("log driver %q is not supported by brig: use json-file or none", l.Type)
-	default:
-		return invalid("logger: no log driver named '%s' is registered", l.Type)
+	l := &t.h.LogConfig
+	c := logopts.Merge(brig.LogConfig{Driver: l.Type, Options: l.Config}, t.host.Log)
+	if err := logopts.Validate(c); err != nil {
+		return err
 	}
-	for _, key := range slices.Sorted(maps.Keys(l.Config)) {
-		if l.Type == "none" {
-			break
-		}
-		if !slices.Contains(jsonLogOptions, key) {
-			return invalid("unknown log opt '%s' for json-file log driver", key)
-		}
-		t.warn("Log option %q has no effect in this version of brig: the log is neither rotated nor decorated.", key)
-	}
-	t.spec.Log = brig.LogConfig{Driver: l.Type, Options: l.Config}
+	t.warnings = append(t.warnings, logopts.Warnings(c)...)
+	l.Type, l.Config = c.Driver, c.Options // inspect shows what came of the daemon's defaults
+	t.spec.Log = c
 	return nil
 }
 

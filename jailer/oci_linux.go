@@ -12,6 +12,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/logfile/logline"
 	"github.com/brigd/brig/internal/undo"
 	"github.com/brigd/brig/jailer/ocispec"
 	"github.com/brigd/brig/jailer/shim"
@@ -182,12 +183,18 @@ func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, e
 		return 0, 0, err
 	}
 	defer stderr.Close()
+	syslog, err := syslogOf(b.Log.Syslog)
+	if err != nil {
+		return 0, 0, err
+	}
 	c := shim.Config{
+		Log:      logline.Options{MaxSize: b.Log.MaxSize, MaxFiles: b.Log.MaxFiles, Compress: b.Log.Compress, Attrs: b.Log.Attrs},
+		Syslog:   syslog,
 		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, Hide: j.runtime.hide, OOMFile: j.groups.oomFile(group),
 		TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, Linger: j.cfg.Linger,
 	}
 	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
-		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1"},
+		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", shim.LogVariable + "=" + c.LogSettings()},
 		Files: []*os.File{null, null, stderr, listener}, Sys: &unix.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
+	"github.com/brigd/brig/internal/logopts"
 	"github.com/brigd/brig/internal/undo"
 )
 
@@ -142,10 +143,8 @@ func checkSpec(s *brig.Spec) (size int64, err error) {
 	if s.AutoRemove && restarts(s.Restart) {
 		return 0, errs.New(errs.Invalid, "can't create 'AutoRemove' container with restart policy")
 	}
-	switch s.Log.Driver {
-	case "", "json-file", "none":
-	default:
-		return 0, errs.New(errs.Invalid, "logger: no log driver named '%s' is registered", s.Log.Driver)
+	if err := logopts.Validate(logopts.Merge(s.Log, brig.LogConfig{})); err != nil {
+		return 0, err
 	}
 	for k, v := range s.StorageOpt {
 		if k != "size" {
@@ -181,7 +180,7 @@ func (c *Containers) completeSpec(d *brig.Container) error {
 	}
 	dir := c.dir(d.ID)
 	d.HostnamePath, d.HostsPath, d.ResolvConfPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")
-	if s.Log.Driver != "none" {
+	if logopts.Readable(s.Log) {
 		d.LogPath = filepath.Join(dir, string(d.ID)+"-json.log")
 	}
 	return nil

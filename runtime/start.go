@@ -12,6 +12,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/logopts"
 	"github.com/brigd/brig/internal/undo"
 )
 
@@ -223,10 +224,14 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 			return nil, errs.Wrap(err, "make the container's directory")
 		}
 	}
+	sink, err := logopts.NewSink(d.Spec.Log, logopts.Of(d))
+	if err != nil {
+		return nil, err
+	}
 	j := &brig.Jail{
 		ID: d.ID, Dir: c.runDir(d.RootFS), Root: root, Hostname: d.Spec.Hostname, Netns: ns, Mounts: append(mounts, files...),
 		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: d.Spec.Env, Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
-		LogPath: d.LogPath, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
+		LogPath: d.LogPath, Log: sink, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
 	}
 	if near.pid != nil {
 		j.PIDOf = near.pid.Handle

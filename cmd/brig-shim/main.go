@@ -22,7 +22,9 @@ func run(args []string) int {
 	}
 	switch args[0] {
 	case shim.ModeShim:
-		if err := shim.Run(shim.ParseArgs(args[1:]), shim.ListenFD); err != nil {
+		c := shim.ParseArgs(args[1:])
+		c.ParseLogSettings(os.Getenv(shim.LogVariable))
+		if err := shim.Run(c, shim.ListenFD); err != nil {
 			os.Stderr.WriteString("brig-shim: " + err.Error() + "\n")
 			return 1
 		}

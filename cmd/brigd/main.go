@@ -50,6 +50,8 @@ func command() *cobra.Command {
 	f.StringVar(&flags.Shim, "shim", "", "path of brig-shim (default: beside brigd, else in PATH)")
 	f.StringVarP(&flags.LogLevel, "log-level", "l", flags.LogLevel, "debug, info, warn or error")
 	f.StringVar(&flags.LogFormat, "log-format", flags.LogFormat, "auto, text or json")
+	f.StringVar(&flags.LogDriver, "log-driver", flags.LogDriver, "log `DRIVER` of containers whose request names none: json-file, local, syslog or none")
+	f.StringToStringVar(&flags.LogOpts, "log-opt", nil, "`KEY=VALUE` option of that log driver; may be repeated")
 	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
 	f.StringSliceVar(&flags.Platforms, "platform", nil, "`OS/ARCH[/VARIANT]` of images that nobody asks a platform for; may be repeated, the best first (default: the host's)")
 	f.StringVar(&flags.UnsignedACIs, "unsigned-acis", flags.UnsignedACIs, "import ACIs without a signature: none, files or all")
@@ -85,6 +87,8 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"unsigned-acis":     func() { c.UnsignedACIs = flags.UnsignedACIs },
 		"log-level":         func() { c.LogLevel = flags.LogLevel },
 		"log-format":        func() { c.LogFormat = flags.LogFormat },
+		"log-driver":        func() { c.LogDriver = flags.LogDriver },
+		"log-opt":           func() { c.LogOpts = flags.LogOpts },
 		"platform":          func() { c.Platforms = flags.Platforms },
 		"registry-timeout":  func() { c.RegistryTimeout = flags.RegistryTimeout },
 		"keep-partial":      func() { c.KeepPartial = flags.KeepPartial },

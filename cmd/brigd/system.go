@@ -34,6 +34,7 @@ func (s *system) Info(ctx context.Context) (dockerapi.SystemInfo, error) {
 		IPv4Forwarding: forwarding(), DefaultRuntime: jail.RuntimeName, RuntimeVersion: jail.RuntimeVersion,
 		Runtimes: map[string]string{jail.RuntimeName: jail.RuntimePath}, SecurityOptions: jail.SecurityOptions,
 		InsecureRegistries: append([]string{"::1/128", "127.0.0.0/8"}, s.c.InsecureRegistries...),
+		LogDriver:          s.c.LogDriver,
 		Debug:              s.c.LogLevel == "debug", NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(), Warnings: jail.Warnings,
 	}
 	out.Driver, out.DriverStatus = s.e.store.Driver()

@@ -188,7 +188,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
 			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
 		},
-		Log: log, Version: version,
+		Log: log, Version: version, LogDefault: c.DefaultLog(),
 	})
 	if err != nil {
 		return err

@@ -17,10 +17,28 @@ type Jail struct {
 	Env      []string    // complete
 	Cwd      string      // made if missing
 	LogPath  string      // "" : no log is kept
+	Log      LogSink     // how it is kept, and where else the output goes
 	Cgroup   string      // parent for this jail, absolute in each hierarchy
 	// PID, IPC: handle of the jail to share with; nil: as Spec's modes say.
 	PIDOf, IPCOf *Handle
 	Spec         Spec
+}
+
+// LogSink is what a log driver's options ask of the process that writes the log.
+type LogSink struct {
+	MaxSize  int64   // bytes at which a log file is full; 0: never
+	MaxFiles int     // log files at most; less than 2: only the one that is written
+	Compress bool    // full files
+	Attrs    string  // JSON object that each line carries; "": none
+	Syslog   *Syslog // nil: the output goes to no syslog
+}
+
+// Syslog is where and how output is sent as syslog messages.
+type Syslog struct {
+	Network, Address string // unix and unixgram with a path, tcp and udp with host:port; both empty: the host's own syslog
+	Facility         int    // 0–23
+	Format           string // "", rfc3164, rfc5424 or rfc5424micro
+	Tag, Hostname    string
 }
 
 // JailMount is one mount inside a jail.
@@ -63,9 +81,10 @@ type LogOptions struct {
 
 // LogEntry is one line, or a piece of one, as the log has it.
 type LogEntry struct {
-	Stream string // stdout or stderr
-	Time   int64  // Unix nanoseconds
-	Line   []byte // with its newline, unless it is a piece or the last of a stream; valid until the next entry
+	Stream string            // stdout or stderr
+	Time   int64             // Unix nanoseconds
+	Line   []byte            // with its newline, unless it is a piece or the last of a stream; valid until the next entry
+	Attrs  map[string]string // what log options have each line carry; not to be changed
 }
 
 // PathStat is what X-Docker-Container-Path-Stat holds.

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/logopts"
 )
 
 // maxRoot bounds the root's length in bytes: a shim's socket lies 24 bytes deeper, and sun_path has room for 104 (FreeBSD) or 108 (Linux).
@@ -22,27 +23,29 @@ const maxRoot = 75
 
 // Config is what brigd can be told. The names are those of the file's keys and, with dashes, of the flags.
 type Config struct {
-	Root               string   `toml:"root"`                // everything that brigd keeps
-	Hosts              []string `toml:"hosts"`               // unix:///path, tcp://address:port
-	Group              string   `toml:"group"`               // that may use the socket; one that doesn't exist leaves it to root
-	Storage            string   `toml:"storage"`             // auto, zfs, overlay, copy
-	ZFSParent          string   `toml:"zfs-parent"`          // dataset to keep images and containers under; "": that of root
-	Runtime            string   `toml:"runtime"`             // auto, or the path or name of an OCI runtime
-	Shim               string   `toml:"shim"`                // path of brig-shim; "": beside brigd, else in PATH
-	LogLevel           string   `toml:"log-level"`           // debug, info, warn, error
-	LogFormat          string   `toml:"log-format"`          // auto, text, json; auto: text on a terminal
-	InsecureRegistries []string `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
-	RegistryTimeout    int      `toml:"registry-timeout"`    // seconds that a registry may send nothing, or less than 16 KiB, before it is asked again
-	KeepPartial        int      `toml:"keep-partial"`        // hours that an unfinished download is kept for a later pull
-	Platforms          []string `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
-	UnsignedACIs       string   `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
+	Root               string            `toml:"root"`                // everything that brigd keeps
+	Hosts              []string          `toml:"hosts"`               // unix:///path, tcp://address:port
+	Group              string            `toml:"group"`               // that may use the socket; one that doesn't exist leaves it to root
+	Storage            string            `toml:"storage"`             // auto, zfs, overlay, copy
+	ZFSParent          string            `toml:"zfs-parent"`          // dataset to keep images and containers under; "": that of root
+	Runtime            string            `toml:"runtime"`             // auto, or the path or name of an OCI runtime
+	Shim               string            `toml:"shim"`                // path of brig-shim; "": beside brigd, else in PATH
+	LogLevel           string            `toml:"log-level"`           // debug, info, warn, error
+	LogFormat          string            `toml:"log-format"`          // auto, text, json; auto: text on a terminal
+	InsecureRegistries []string          `toml:"insecure-registries"` // host[:port] or CIDR, reached by plain http or without verifying
+	RegistryTimeout    int               `toml:"registry-timeout"`    // seconds that a registry may send nothing, or less than 16 KiB, before it is asked again
+	KeepPartial        int               `toml:"keep-partial"`        // hours that an unfinished download is kept for a later pull
+	Platforms          []string          `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
+	LogDriver          string            `toml:"log-driver"`          // of containers whose request names none: json-file, local, syslog, none
+	LogOpts            map[string]string `toml:"log-opts"`            // options of containers with that driver, unless their request has others
+	UnsignedACIs       string            `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
 }
 
 // Default returns the configuration of a brigd without file and flags.
 func Default() Config {
 	return Config{
 		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
-		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none",
+		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none", LogDriver: logopts.JSONFile,
 		RegistryTimeout: 30, KeepPartial: 24,
 	}
 }
@@ -100,6 +103,9 @@ func (c *Config) Validate() error {
 			bad("platforms: %q is not os/arch[/variant]", p)
 		}
 	}
+	if err := logopts.Validate(c.DefaultLog()); err != nil {
+		bad("log-driver, log-opts: %w", err)
+	}
 	if c.RegistryTimeout < 1 || c.RegistryTimeout > 3600 {
 		bad("registry-timeout: %d is not between 1 and 3600 seconds", c.RegistryTimeout)
 	}
@@ -110,6 +116,11 @@ func (c *Config) Validate() error {
 		bad("zfs-parent: has no meaning with storage %q", c.Storage)
 	}
 	return errors.Join(errs...)
+}
+
+// DefaultLog is the log of a container whose request says nothing of it.
+func (c *Config) DefaultLog() brig.LogConfig {
+	return brig.LogConfig{Driver: c.LogDriver, Options: c.LogOpts}
 }
 
 // WantedPlatforms returns Platforms as Validate has seen them; if there are none, what a host of that os and arch runs by itself.

@@ -84,7 +84,7 @@ func TestFollow(t *testing.T) {
 	ended, began := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		w, err := logline.Open(path)
+		w, err := logline.Open(path, logline.Options{})
 		if err != nil {
 			t.Error(err)
 			return
@@ -131,7 +131,7 @@ func TestTornLine(t *testing.T) {
 	if err := Read(t.Context(), path, o, nil, collect(&got)); err != nil || strings.Join(got, " ") != "0 1" {
 		t.Errorf("before: %v %v", got, err)
 	}
-	w, err := logline.Open(path)
+	w, err := logline.Open(path, logline.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,20 +6,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A watcher tells of changes to a file by inotify(7).
+// A watcher tells of changes to a directory's files by inotify(7).
 type watcher struct {
 	changed chan struct{} // holds one note at most: many changes are one
 	f       *os.File
 	done    chan struct{}
 }
 
-// watch begins to watch path. A change after its return is never missed.
-func watch(path string) (*watcher, error) {
+// watch begins to watch the files in dir. A change after its return is never missed.
+func watch(dir string) (*watcher, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
+	if _, err = unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_ONLYDIR); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +29,57 @@ func (c Config) Args(dir string) []string {
 		a = append(a, "stdin=1")
 	}
 	return a
+}
+
+// LogVariable names the environment variable that says how the log is written. It is none of the arguments: what labels and variables
+// of the container go into each line is not for everybody who can list processes.
+const LogVariable = "BRIG_LOG"
+
+// Syslog is where output is sent to as syslog messages.
+type Syslog struct {
+	Network       string // unix, unixgram, tcp or udp; "": nowhere
+	Address       string // a path, or an IP address and a port
+	Facility      int
+	Format        string // "", rfc3164, rfc5424, rfc5424micro
+	Tag, Hostname string
+}
+
+// LogSettings is the value of LogVariable: lines of key=value.
+func (c Config) LogSettings() string {
+	line := func(key, value string) string { return key + "=" + strings.ReplaceAll(value, "\n", " ") + "\n" }
+	return line("size", strconv.FormatInt(c.Log.MaxSize, 10)) + line("files", strconv.Itoa(c.Log.MaxFiles)) +
+		line("compress", strconv.FormatBool(c.Log.Compress)) + line("attrs", c.Log.Attrs) +
+		line("network", c.Syslog.Network) + line("address", c.Syslog.Address) + line("facility", strconv.Itoa(c.Syslog.Facility)) +
+		line("format", c.Syslog.Format) + line("tag", c.Syslog.Tag) + line("hostname", c.Syslog.Hostname)
+}
+
+// ParseLogSettings is LogSettings's inverse: it fills in Log and Syslog. Unknown keys are passed over.
+func (c *Config) ParseLogSettings(s string) {
+	for line := range strings.SplitSeq(s, "\n") {
+		key, value, _ := strings.Cut(line, "=")
+		switch key { // numbers are as LogSettings wrote them
+		case "size":
+			c.Log.MaxSize, _ = strconv.ParseInt(value, 10, 64)
+		case "files":
+			c.Log.MaxFiles, _ = strconv.Atoi(value)
+		case "compress":
+			c.Log.Compress = value == "true"
+		case "attrs":
+			c.Log.Attrs = value
+		case "network":
+			c.Syslog.Network = value
+		case "address":
+			c.Syslog.Address = value
+		case "facility":
+			c.Syslog.Facility, _ = strconv.Atoi(value)
+		case "format":
+			c.Syslog.Format = value
+		case "tag":
+			c.Syslog.Tag = value
+		case "hostname":
+			c.Syslog.Hostname = value
+		}
+	}
 }
 
 // ParseArgs is Args's inverse, without ModeShim.

@@ -19,6 +19,7 @@ type proc struct {
 	tty     bool
 	hub     hub
 	sink    *logline.Writer // nil: not logged
+	remote  *remote         // nil: not sent
 	started func(pid int)   // called before any output is read
 	finish  func(*proc)     // called when the output is complete, before done closes
 	ready   chan struct{}   // closed when the process runs, or never will
@@ -253,11 +254,13 @@ func (p *proc) copyOut(f *os.File, kind byte) {
 		stream = "stderr"
 	}
 	split := logline.NewSplitter(stream)
+	far := p.remote.stream(kind)
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := f.Read(buf)
 		if n > 0 {
 			p.sink.Write(split, buf[:n]) // a full disk loses lines, and stops nothing
+			far.write(buf[:n])
 			p.hub.write(kind, buf[:n])
 		}
 		if err != nil {
@@ -265,6 +268,7 @@ func (p *proc) copyOut(f *os.File, kind byte) {
 		}
 	}
 	p.sink.Flush(split)
+	far.flush()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f.Close()

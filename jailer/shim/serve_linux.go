@@ -194,11 +194,11 @@ func runtimeSaid() string {
 }
 
 // openLog opens the log; a container whose log can't be opened runs without.
-func openLog(path string) *logline.Writer {
+func openLog(path string, o logline.Options) *logline.Writer {
 	if path == "" {
 		return nil
 	}
-	w, err := logline.Open(path)
+	w, err := logline.Open(path, o)
 	if err != nil {
 		os.Stderr.WriteString("log: " + err.Error() + "\n")
 		return nil

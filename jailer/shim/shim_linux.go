@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/brigd/brig/internal/logfile/logline"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,6 +17,8 @@ type Config struct {
 	Instance string // of the brig that made it; only there to be found by
 	ID       string
 	LogPath  string // "": no log
+	Log      logline.Options
+	Syslog   Syslog
 	Hide     string // mount point to take out of the OCI runtime's sight; "": none
 	OOMFile  string // file with an oom_kill counter; "": none
 	TTY      bool
@@ -60,7 +63,12 @@ func Run(cfg Config, fd int) error {
 	if s.main, err = newProc("", cfg.TTY, cfg.Stdin); err != nil {
 		return err
 	}
-	s.main.sink = openLog(cfg.LogPath)
+	s.main.sink = openLog(cfg.LogPath, cfg.Log)
+	defer s.main.sink.Halt()
+	if cfg.Syslog.Network != "" {
+		s.main.remote = newRemote(cfg.Syslog)
+		defer s.main.remote.close()
+	}
 	s.main.finish = s.mainEnded
 	listener := os.NewFile(uintptr(fd), SocketName)
 	go s.accept(listener)
@@ -190,6 +198,7 @@ func (s *shim) stop(c *os.File) {
 	}
 	os.Remove(SocketName)
 	if busy == "" {
+		s.main.sink.Halt()
 		// The peer may remove the directory as soon as it has the answer: nothing may be written there any more.
 		s.main.noFile.Store(true)
 	}

@@ -5,6 +5,8 @@ package shim
 import (
 	"errors"
 	"time"
+
+	"github.com/brigd/brig/internal/logfile/logline"
 )
 
 // Config is what a shim is told on its command line.
@@ -12,6 +14,8 @@ type Config struct {
 	Instance, ID, LogPath, Hide, OOMFile string
 	TTY, Stdin                           bool
 	Linger                               time.Duration
+	Log                                  logline.Options
+	Syslog                               Syslog
 }
 
 // Run is not there yet on this system.

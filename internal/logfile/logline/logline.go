@@ -23,13 +23,15 @@ func NewSplitter(stream string) *Splitter { return &Splitter{stream: stream} }
 
 // Append appends to dst the log lines that p completes, with the time now, and returns it. Further lines are each a nanosecond
 // later, so that their times tell them apart for docker logs --since and --until.
-func (s *Splitter) Append(dst, p []byte, now time.Time) []byte {
+func (s *Splitter) Append(dst, p []byte, now time.Time) []byte { return s.append(dst, p, "", now) }
+
+func (s *Splitter) append(dst, p []byte, attrs string, now time.Time) []byte {
 	for len(p) > 0 {
 		room := MaxPiece - len(s.rest)
 		i := bytes.IndexByte(p, '\n')
 		switch {
 		case i >= 0 && i < room:
-			dst = s.emit(dst, p[:i+1], now)
+			dst = s.emit(dst, p[:i+1], attrs, now)
 			s.since = time.Time{}
 			p = p[i+1:]
 			now = now.Add(time.Nanosecond)
@@ -37,7 +39,7 @@ func (s *Splitter) Append(dst, p []byte, now time.Time) []byte {
 			if s.since.IsZero() {
 				s.since = now
 			}
-			dst = s.emit(dst, p[:room], now)
+			dst = s.emit(dst, p[:room], attrs, now)
 			p = p[room:]
 		default:
 			s.rest = append(s.rest, p...)
@@ -48,33 +50,46 @@ func (s *Splitter) Append(dst, p []byte, now time.Time) []byte {
 }
 
 // Flush appends what is left at the stream's end: a last line without a newline.
-func (s *Splitter) Flush(dst []byte, now time.Time) []byte {
+func (s *Splitter) Flush(dst []byte, now time.Time) []byte { return s.flush(dst, "", now) }
+
+func (s *Splitter) flush(dst []byte, attrs string, now time.Time) []byte {
 	if len(s.rest) == 0 {
 		return dst
 	}
-	return s.emit(dst, nil, now)
+	return s.emit(dst, nil, attrs, now)
 }
 
-func (s *Splitter) emit(dst, p []byte, now time.Time) []byte {
+func (s *Splitter) emit(dst, p []byte, attrs string, now time.Time) []byte {
 	if !s.since.IsZero() {
 		now = s.since
 	}
 	if len(s.rest) == 0 {
-		return AppendLine(dst, s.stream, p, now)
+		return appendLine(dst, s.stream, p, attrs, now)
 	}
 	s.rest = append(s.rest, p...)
-	dst = AppendLine(dst, s.stream, s.rest, now)
+	dst = appendLine(dst, s.stream, s.rest, attrs, now)
 	s.rest = s.rest[:0]
 	return dst
 }
 
 // AppendLine appends one log line: {"log":…,"stream":…,"time":…} and a newline.
 func AppendLine(dst []byte, stream string, line []byte, at time.Time) []byte {
+	return appendLine(dst, stream, line, "", at)
+}
+
+// appendLine puts the JSON object attrs, if there is one, where dockerd has it.
+func appendLine(dst []byte, stream string, line []byte, attrs string, at time.Time) []byte {
 	dst = append(dst, `{"log":`...)
 	dst = AppendString(dst, line)
 	dst = append(dst, `,"stream":"`...)
 	dst = append(dst, stream...)
-	dst = append(dst, `","time":"`...)
+	if attrs != "" {
+		dst = append(dst, `","attrs":`...)
+		dst = append(dst, attrs...)
+		dst = append(dst, `,"time":"`...)
+	} else {
+		dst = append(dst, `","time":"`...)
+	}
 	dst = at.UTC().AppendFormat(dst, time.RFC3339Nano)
 	return append(dst, "\"}\n"...)
 }
