@@ -86,7 +86,7 @@ func TestLogDrivers(t *testing.T) {
 	for want, args := range map[string][]string{
 		"unknown log opt 'nosuch' for json-file log driver":                           {"--log-opt", "nosuch=1"},
 		"logger: no log driver named 'nosuch' is registered":                          {"--log-driver", "nosuch"},
-		"max-size must be a positive number|invalid s(ize|uffix)":                             {"--log-opt", "max-size=-1"},
+		"max-size must be a positive number|invalid s(ize|uffix)":                     {"--log-opt", "max-size=-1"},
 		"max-file cannot be less than 1":                                              {"--log-opt", "max-file=0"},
 		"compress cannot be true when max-file is less than 2 or max-size is not set": {"--log-opt", "compress=true"},
 		"logger: logging mode not supported: fast":                                    {"--log-opt", "mode=fast"},
