@@ -18,7 +18,7 @@ import (
 // hostFacts reads what the rules need to know of this process and this host.
 func hostFacts(g *cgroups, shim string) (*ocispec.Host, error) {
 	h := &ocispec.Host{
-		CgroupV2: g.v2, Controllers: g.controllers(), Swap: g.swap(), Shim: shim, HardLimits: map[string]uint64{},
+		CgroupV2: g.v2, Controllers: g.controllers(), Swap: g.swap(), BlkioWeight: g.has("blkio") && sharesByWeight(), Shim: shim, HardLimits: map[string]uint64{},
 		Device: device, Devices: hostDevices, InDir: devicesIn,
 	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -48,6 +48,19 @@ func hostFacts(g *cgroups, shim string) (*ocispec.Host, error) {
 		h.OomScoreAdj, err = strconv.Atoi(strings.TrimSpace(string(b)))
 	}
 	return h, err
+}
+
+// sharesByWeight reports whether some disk's scheduler looks at cgroups' weights (cgroup-v1/blkio-controller.rst, cgroup-v2.rst "IO Interface
+// Files"): bfq, cfq on old kernels, or v2's cost model.
+func sharesByWeight() bool {
+	files, _ := filepath.Glob("/sys/block/*/queue/scheduler")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && (strings.Contains(string(b), "[bfq]") || strings.Contains(string(b), "[cfq]")) {
+			return true
+		}
+	}
+	b, err := os.ReadFile("/sys/fs/cgroup/io.cost.qos")
+	return err == nil && strings.Contains(string(b), "enable=1")
 }
 
 // device describes a node on the host; links are followed.

@@ -42,7 +42,10 @@ func Resources(l *brig.Limits, h *Host, r *specs.LinuxResources) (warnings []str
 	if need("pids", "PIDs limit capabilities", l.Pids > 0) {
 		r.Pids = &specs.LinuxPids{Limit: &l.Pids}
 	}
-	if need("blkio", "Block I/O limits", l.BlkioWeight > 0 || len(l.BlkioThrottle) > 0) {
+	if l.BlkioWeight > 0 && !h.BlkioWeight {
+		warnings = append(warnings, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
+	}
+	if need("blkio", "Block I/O limits", l.BlkioWeight > 0 && h.BlkioWeight || len(l.BlkioThrottle) > 0) {
 		if r.BlockIO, err = blockIO(l, h); err != nil {
 			return nil, err
 		}
@@ -126,7 +129,7 @@ func cpuLimits(l *brig.Limits) (c *specs.LinuxCPU, cpuset bool) {
 
 func blockIO(l *brig.Limits, h *Host) (*specs.LinuxBlockIO, error) {
 	var b specs.LinuxBlockIO
-	if l.BlkioWeight > 0 {
+	if l.BlkioWeight > 0 && h.BlkioWeight {
 		b.Weight = &l.BlkioWeight
 	}
 	for _, t := range l.BlkioThrottle {

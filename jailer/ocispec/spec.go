@@ -15,6 +15,7 @@ type Host struct {
 	CgroupV2    bool
 	Controllers []string // v1's names; on v2 blkio stands for io, and devices and freezer are always there
 	Swap        bool     // swap can be limited
+	BlkioWeight bool     // a disk is shared by weight
 	// Device looks at a device node; Devices lists all of the host's. Errors are the host's.
 	Device  func(path string) (specs.LinuxDevice, error)
 	Devices func() ([]specs.LinuxDevice, error)

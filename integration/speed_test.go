@@ -1,0 +1,103 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/brigd/brig/integration/internal/testbed"
+)
+
+// api sends a request and wants the status.
+func api(b *testing.B, client *http.Client, method, path, body string, status int) (out struct{ ID string }) {
+	b.Helper()
+	req, err := http.NewRequestWithContext(bed.ctx, method, "http://d/v1.41"+path, strings.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != status {
+		b.Fatalf("%s %s: %s", method, path, resp.Status)
+	}
+	var first json.RawMessage
+	if json.NewDecoder(resp.Body).Decode(&first) == nil && method == http.MethodPost {
+		json.Unmarshal(first, &out)
+	}
+	return out
+}
+
+// fleet makes n containers, and starts them, and removes them at the end.
+func fleet(b *testing.B, client *http.Client, n int, start bool) (ids []string) {
+	b.Helper()
+	b.Cleanup(func() {
+		for _, id := range ids {
+			api(b, client, "DELETE", "/containers/"+id+"?force=1", "", 204)
+		}
+	})
+	for range n {
+		id := api(b, client, "POST", "/containers/create", fmt.Sprintf(`{"Image":%q,"Cmd":["sleep","600"],"HostConfig":{"NetworkMode":"none"}}`, image("busybox")), 201).ID
+		ids = append(ids, id)
+		if start {
+			api(b, client, "POST", "/containers/"+id+"/start", "", 204)
+		}
+	}
+	return ids
+}
+
+// resident is the resident memory of a server of ours in MiB.
+func resident(b *testing.B) float64 {
+	if !bed.server.Owned {
+		return 0
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(bed.server.Pid()) + "/status")
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if err != nil || m == nil {
+		b.Fatalf("resident memory: %v", err)
+	}
+	kb, _ := strconv.Atoi(string(m[1]))
+	return float64(kb) / 1024
+}
+
+// BenchmarkInfo also reports what brigd holds while it is idle.
+func BenchmarkInfo(b *testing.B) {
+	client := testbed.Client(bed.server.Host)
+	defer client.CloseIdleConnections()
+	idle := resident(b)
+	for b.Loop() {
+		api(b, client, "GET", "/info", "", 200)
+	}
+	b.ReportMetric(idle, "idle-MiB")
+}
+
+func BenchmarkList1000(b *testing.B) {
+	client := testbed.Client(bed.server.Host)
+	defer client.CloseIdleConnections()
+	fleet(b, client, 1000, false)
+	for b.Loop() {
+		api(b, client, "GET", "/containers/json?all=1", "", 200)
+	}
+	b.ReportMetric(resident(b), "MiB")
+}
+
+// BenchmarkStats100 looks once at each of 100 running containers.
+func BenchmarkStats100(b *testing.B) {
+	client := testbed.Client(bed.server.Host)
+	defer client.CloseIdleConnections()
+	ids := fleet(b, client, 100, true)
+	for b.Loop() {
+		for _, id := range ids {
+			api(b, client, "GET", "/containers/"+id+"/stats?stream=0&one-shot=1", "", 200)
+		}
+	}
+	b.ReportMetric(resident(b), "MiB")
+}
