@@ -17,6 +17,9 @@ func checkAccess(r *http.Request) error {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		return errs.New(errs.Forbidden, "requests from web pages (%s) are refused", origin)
 	}
+	if r.TLS != nil {
+		return nil // a certificate says more than a name
+	}
 	name, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		name = r.Host

@@ -64,7 +64,3 @@ func (s *session) streams(in, out, err, framed bool, keys []byte) brig.IO {
 	}
 	return io
 }
-
-func (s *Server) containerAttachWS(context.Context, *request) (response, error) {
-	return nil, notYet("attaching by WebSocket is not supported by brig: use POST /containers/{id}/attach")
-}

@@ -105,7 +105,7 @@ func TestLifecycleStatuses(t *testing.T) {
 		{"DELETE", "/containers/c2?v=1", 204, ""},
 		{"GET", "/containers/c2/json", 404, "No such container: c2"},
 		{"POST", "/containers/c2/update", 501, "not supported"},
-		{"GET", "/containers/c2/attach/ws", 501, "not supported"},
+		{"GET", "/containers/nosuch/attach/ws", 404, "No such container"},
 	} {
 		if status, out := p.call(c.method, c.path, ""); status != c.status || !strings.Contains(out, c.want) {
 			t.Errorf("%s %s: %d %s, want %d with %q", c.method, c.path, status, out, c.status, c.want)

@@ -330,7 +330,7 @@ func newDaemon(t *testing.T) *daemon {
 }
 
 func (d *daemon) listen(t *testing.T) {
-	l, err := Listen(t.Context(), d.server.log, "unix://"+d.socket, "")
+	l, err := Listen(t.Context(), d.server.log, "unix://"+d.socket, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -246,6 +247,9 @@ func (s *session) run(ctx context.Context, work func(io brig.IO) error, io brig.
 
 // secondConn duplicates the connection's descriptor, so that it can be waited on while the first is read; nil if it can't be.
 func secondConn(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
 	f, ok := c.(fileConn)
 	if !ok {
 		return nil

@@ -2,6 +2,8 @@ package dockerapi
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -18,31 +20,52 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// Listen opens the API's socket: unix://PATH, mode 0660 and of the group if there is one of that name, or tcp://ADDRESS:PORT on a
-// loopback address. The caller closes it; closing removes the socket file. Conflict: another server answers there.
-func Listen(ctx context.Context, log *slog.Logger, host, group string) (net.Listener, error) {
+// Listen opens the API's socket: unix://PATH, mode 0660 and of the group if there is one of that name, or tcp://ADDRESS:PORT, with
+// mutual (see MutualTLS) on any address and without it on a loopback address alone. The caller closes it; closing removes the socket
+// file. Conflict: another server answers there.
+func Listen(ctx context.Context, log *slog.Logger, host, group string, mutual *tls.Config) (net.Listener, error) {
 	scheme, rest, ok := strings.Cut(host, "://")
 	switch {
 	case ok && scheme == "unix" && strings.HasPrefix(rest, "/"):
 		return listenUnix(ctx, log, rest, group)
 	case ok && scheme == "tcp":
-		return listenTCP(ctx, log, rest)
+		return listenTCP(ctx, log, rest, mutual)
 	}
 	return nil, errs.New(errs.Invalid, "can't listen on %q: want unix:///PATH or tcp://ADDRESS:PORT", host)
 }
 
-// listenTCP takes loopback addresses only: whoever can connect is root here, and without TLS anyone could.
-func listenTCP(ctx context.Context, log *slog.Logger, addr string) (net.Listener, error) {
+// MutualTLS takes the clients whose certificates one of the authorities in the file ca has signed, and no others. All files are PEM.
+func MutualTLS(ca, cert, key string) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "could not load the TLS certificate %s with key %s: %w", cert, key, err)
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "could not read the CA certificate: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errs.New(errs.Invalid, "there is no certificate in %s", ca)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}, nil
+}
+
+// listenTCP takes loopback addresses only, unless clients must prove who they are: whoever can connect is root here.
+func listenTCP(ctx context.Context, log *slog.Logger, addr string, mutual *tls.Config) (net.Listener, error) {
 	name, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "can't listen on tcp://%s: %w", addr, err)
 	}
-	if !loopbackName(name) {
-		return nil, errs.New(errs.Invalid, "can't listen on tcp://%s: without TLS, which brig doesn't do yet, only on a loopback address", addr)
+	if mutual == nil && !loopbackName(name) {
+		return nil, errs.New(errs.Invalid, "can't listen on tcp://%s: only on a loopback address, unless clients are verified: --tlsverify with --tlscacert, --tlscert and --tlskey", addr)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, errs.Wrap(err, "listen on tcp://%s", addr)
+	}
+	if mutual != nil {
+		return tls.NewListener(l, mutual), nil
 	}
 	log.Warn("the API has no TLS: every user of this host who can connect to it has root's rights", "address", l.Addr().String())
 	return l, nil

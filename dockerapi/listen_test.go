@@ -20,7 +20,7 @@ var silent = slog.New(slog.DiscardHandler)
 
 func TestListenUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(t.Context(), silent, "unix://"+path, "nosuchgroup-of-brig")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "nosuchgroup-of-brig", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestListenUnix(t *testing.T) {
 	if err != nil || fi.Mode() != fs.ModeSocket|0o660 {
 		t.Fatalf("%v, %v", fi.Mode(), err)
 	}
-	if _, err := Listen(t.Context(), silent, "unix://"+path, ""); !errs.Is(err, errs.Conflict) {
+	if _, err := Listen(t.Context(), silent, "unix://"+path, "", nil); !errs.Is(err, errs.Conflict) {
 		t.Errorf("a second server: %v, want Conflict", err)
 	}
 	if err := l.Close(); err != nil {
@@ -47,7 +47,7 @@ func TestListenReplacesADeadSocket(t *testing.T) {
 	}
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	dead.Close()
-	l, err := Listen(t.Context(), silent, "unix://"+path, "")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestListenReplacesADeadSocket(t *testing.T) {
 
 func TestCloseLeavesAnothersSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(t.Context(), silent, "unix://"+path, "")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestListenRefuses(t *testing.T) {
 		"tcp://0.0.0.0:0": errs.Invalid, "tcp://:0": errs.Invalid, "tcp://example.com:0": errs.Invalid, "tcp://[::]:0": errs.Invalid, "tcp://127.0.0.1": errs.Invalid,
 		"unix://" + file: errs.Conflict,
 	} {
-		if l, err := Listen(t.Context(), silent, host, ""); !errs.Is(err, kind) {
+		if l, err := Listen(t.Context(), silent, host, "", nil); !errs.Is(err, kind) {
 			t.Errorf("%q: %v, want %v", host, err, kind)
 			if l != nil {
 				l.Close()
@@ -97,14 +97,14 @@ func TestListenRefuses(t *testing.T) {
 	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
 		t.Errorf("the file: %q, %v", b, err)
 	}
-	if _, err := Listen(t.Context(), silent, "unix://"+file+"/x", ""); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, err := Listen(t.Context(), silent, "unix://"+file+"/x", "", nil); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("below a file: %v", err)
 	}
 }
 
 func TestListenLoopback(t *testing.T) {
 	for _, host := range []string{"tcp://127.0.0.1:0", "tcp://localhost:0"} {
-		l, err := Listen(t.Context(), silent, host, "")
+		l, err := Listen(t.Context(), silent, host, "", nil)
 		if err != nil {
 			t.Errorf("%s: %v", host, err)
 			continue
@@ -122,7 +122,7 @@ func TestListenGivesTheGroupTheSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(t.Context(), silent, "unix://"+path, "daemon")
+	l, err := Listen(t.Context(), silent, "unix://"+path, "daemon", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

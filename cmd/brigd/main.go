@@ -44,6 +44,10 @@ func command() *cobra.Command {
 	f.StringVar(&flags.Root, "root", flags.Root, "keep everything in `DIR`")
 	f.StringArrayVarP(&flags.Hosts, "host", "H", flags.Hosts, "serve at `unix://PATH` or tcp://ADDRESS:PORT; may be repeated")
 	f.StringVarP(&flags.Group, "group", "G", flags.Group, "group that may use the socket")
+	f.BoolVar(&flags.TLSVerify, "tlsverify", false, "use TLS on TCP, and take clients with a certificate of --tlscacert's alone")
+	f.StringVar(&flags.TLSCACert, "tlscacert", "", "authorities of clients, a `FILE` in PEM")
+	f.StringVar(&flags.TLSCert, "tlscert", "", "brigd's own certificate, a `FILE` in PEM")
+	f.StringVar(&flags.TLSKey, "tlskey", "", "its key, a `FILE` in PEM")
 	f.StringVar(&flags.Storage, "storage", flags.Storage, "auto, zfs, overlay or copy")
 	f.StringVar(&flags.ZFSParent, "zfs-parent", "", "`DATASET` to keep images and containers under")
 	f.StringVar(&flags.Runtime, "runtime", flags.Runtime, "auto, or the path of an OCI runtime")
@@ -87,6 +91,10 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"unsigned-acis":     func() { c.UnsignedACIs = flags.UnsignedACIs },
 		"log-level":         func() { c.LogLevel = flags.LogLevel },
 		"log-format":        func() { c.LogFormat = flags.LogFormat },
+		"tlsverify":         func() { c.TLSVerify = flags.TLSVerify },
+		"tlscacert":         func() { c.TLSCACert = flags.TLSCACert },
+		"tlscert":           func() { c.TLSCert = flags.TLSCert },
+		"tlskey":            func() { c.TLSKey = flags.TLSKey },
 		"log-driver":        func() { c.LogDriver = flags.LogDriver },
 		"log-opt":           func() { c.LogOpts = flags.LogOpts },
 		"platform":          func() { c.Platforms = flags.Platforms },

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -193,17 +194,31 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	var listeners []net.Listener
-	for _, h := range c.Hosts {
-		l, err := dockerapi.Listen(ctx, log, h, c.Group)
-		if err != nil {
-			for _, open := range listeners {
-				open.Close()
-			}
-			return err
-		}
-		listeners = append(listeners, l)
+	listeners, err := listen(ctx, c, log)
+	if err != nil {
+		return err
 	}
 	log.Info("brigd is ready", "version", version, "root", c.Root, "instance", e.root.instance, "hosts", c.Hosts)
 	return api.Serve(ctx, listeners...)
+}
+
+// listen opens all hosts, or none.
+func listen(ctx context.Context, c config.Config, log *slog.Logger) (all []net.Listener, err error) {
+	var mutual *tls.Config
+	if c.TLSVerify {
+		if mutual, err = dockerapi.MutualTLS(c.TLSCACert, c.TLSCert, c.TLSKey); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range c.Hosts {
+		l, err := dockerapi.Listen(ctx, log, h, c.Group, mutual)
+		if err != nil {
+			for _, open := range all {
+				open.Close()
+			}
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
 }

@@ -26,6 +26,10 @@ type Config struct {
 	Root               string            `toml:"root"`                // everything that brigd keeps
 	Hosts              []string          `toml:"hosts"`               // unix:///path, tcp://address:port
 	Group              string            `toml:"group"`               // that may use the socket; one that doesn't exist leaves it to root
+	TLSVerify          bool              `toml:"tlsverify"`           // take TCP clients with a certificate of TLSCACert's alone
+	TLSCACert          string            `toml:"tlscacert"`           // file, PEM
+	TLSCert            string            `toml:"tlscert"`             // brigd's own; file, PEM
+	TLSKey             string            `toml:"tlskey"`              // its key; file, PEM
 	Storage            string            `toml:"storage"`             // auto, zfs, overlay, copy
 	ZFSParent          string            `toml:"zfs-parent"`          // dataset to keep images and containers under; "": that of root
 	Runtime            string            `toml:"runtime"`             // auto, or the path or name of an OCI runtime
@@ -88,6 +92,12 @@ func (c *Config) Validate() error {
 		if err != nil || (u.Scheme != "unix" || !filepath.IsAbs(u.Path)) && (u.Scheme != "tcp" || u.Host == "") {
 			bad("hosts: %q is neither unix:///path nor tcp://address:port", h)
 		}
+	}
+	if c.TLSVerify && (c.TLSCACert == "" || c.TLSCert == "" || c.TLSKey == "") {
+		bad("tlsverify: needs tlscacert, tlscert and tlskey")
+	}
+	if !c.TLSVerify && (c.TLSCACert != "" || c.TLSCert != "" || c.TLSKey != "") {
+		bad("tlscacert, tlscert, tlskey: have no meaning without tlsverify")
 	}
 	oneOf := func(key, value string, allowed ...string) {
 		if !slices.Contains(allowed, value) {
