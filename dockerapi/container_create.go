@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	goruntime "runtime"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -21,12 +20,22 @@ func (s *Server) containerCreate(ctx context.Context, r *request) (response, err
 	if err != nil {
 		return nil, err
 	}
-	req, warnings, err := translateCreate(body, int(r.version), createHost{NCPU: goruntime.NumCPU(), OS: s.ostype, Log: s.logDefault})
+	if body.Image == "" && len(body.Cmd) == 0 && len(body.Entrypoint) == 0 {
+		return nil, invalid("no command specified")
+	}
+	req, warnings, err := translateCreate(body, int(r.version), s.host)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.knownRuntime(ctx, req.Spec.Runtime); err != nil {
 		return nil, err
+	}
+	for _, mode := range []string{req.Spec.IpcMode, req.Spec.PidMode} {
+		if ref, shared := strings.CutPrefix(mode, "container:"); shared {
+			if _, err := s.Containers.Get(ctx, ref); err != nil {
+				return nil, errs.As(errs.Invalid, err) // as dockerd, though it is something that is not there
+			}
+		}
 	}
 	req.Name = strings.TrimPrefix(r.query.Get("name"), "/")
 	if r.version >= 41 {

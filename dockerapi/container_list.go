@@ -85,7 +85,7 @@ func listRowOf(c *brig.Container, now time.Time, v Version) listRow {
 	row := listRow{Summary: container.Summary{
 		ID: string(c.ID), Names: []string{"/" + c.Name}, Image: c.ImageRef, ImageID: string(c.Image), Command: commandLine(c),
 		Created: c.Created.Unix(), Labels: c.Spec.Labels, State: container.ContainerState(c.State.String()), Status: statusText(c, now),
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointsOf(c, v)}, Mounts: mountPoints(c.Mounts),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointsOf(c, v)}, Mounts: mountPoints(c),
 	}, Ports: []listPort{}}
 	if row.Labels == nil {
 		row.Labels = map[string]string{}

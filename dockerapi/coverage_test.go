@@ -2,9 +2,12 @@ package dockerapi
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/moby/moby/api/types/container"
 )
 
 // swarmRE matches the endpoints that the page treats as a group.
@@ -88,5 +91,45 @@ func TestCoveragePageHasTheWholeAPI(t *testing.T) {
 	}
 	if n < 70 {
 		t.Errorf("the list has %d endpoints: it is not whole", n)
+	}
+}
+
+// jsonNames lists the members that a struct has as JSON, those of embedded structs included.
+func jsonNames(t reflect.Type) (names []string) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous && name == "":
+			names = append(names, jsonNames(f.Type)...)
+		case name == "":
+			names = append(names, f.Name)
+		case name != "-":
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func TestCoveragePageHasEveryFieldOfCreate(t *testing.T) {
+	b, err := os.ReadFile("../docs/api-coverage.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	n := 0
+	for prefix, typ := range map[string]reflect.Type{"Config": reflect.TypeFor[container.Config](), "HostConfig": reflect.TypeFor[container.HostConfig]()} {
+		for _, name := range jsonNames(typ) {
+			row := regexp.MustCompile(`(?m)^\| ` + prefix + `\.` + name + ` \| (works|differs|refused|not yet) \| (.*)\|$`).FindStringSubmatch(page)
+			switch {
+			case row == nil:
+				t.Errorf("%s.%s is not in docs/api-coverage.md", prefix, name)
+			case row[2] == "" && (row[1] == "differs" || row[1] == "refused"):
+				t.Errorf("%s.%s is %q, but the page doesn't say how", prefix, name, row[1])
+			}
+			n++
+		}
+	}
+	if n < 80 {
+		t.Errorf("only %d fields were found", n)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
@@ -28,7 +27,8 @@ type inspectDocument struct {
 
 type inspectConfig struct {
 	*container.Config
-	MacAddress string `json:",omitempty"`
+	MacAddress string   `json:",omitempty"`
+	OnBuild    []string // up to 1.51 also where there is none
 }
 
 // inspectHostConfig: before 1.42 two limits are always there, which nothing sets any more.
@@ -121,9 +121,9 @@ func inspectContainer(c *brig.Container, v Version) (*inspectDocument, error) {
 			RestartCount: c.RestartCount, Driver: c.Driver, Platform: c.Platform.OS,
 			ResolvConfPath: c.ResolvConfPath, HostnamePath: c.HostnamePath, HostsPath: c.HostsPath, LogPath: logPath(c),
 			GraphDriver: &storage.DriverData{Name: c.Driver, Data: map[string]string{"ID": string(c.RootFS)}},
-			Mounts:      mountPoints(c.Mounts),
+			Mounts:      mountPoints(c),
 		},
-		Config:          &inspectConfig{Config: configOf(c)},
+		Config:          &inspectConfig{Config: configOf(c), OnBuild: c.Spec.OnBuild},
 		HostConfig:      &inspectHostConfig{HostConfig: hc},
 		NetworkSettings: networksOf(c, v),
 	}
@@ -257,23 +257,8 @@ func hostConfigOf(c *brig.Container) (*container.HostConfig, error) {
 	if h.OomKillDisable == nil {
 		h.OomKillDisable = new(bool)
 	}
-	hostConfigLists(h)
-	return h, nil
-}
-
-// hostConfigLists gives the lists that dockerd never shows as null their empty value, and the masked paths their default.
-func hostConfigLists(h *container.HostConfig) {
-	empty(&h.DNS)
-	empty(&h.DNSOptions)
-	empty(&h.DNSSearch)
-	empty(&h.Devices)
-	empty(&h.Ulimits)
-	empty(&h.BlkioWeightDevice)
-	for _, l := range []*[]*blkiodev.ThrottleDevice{&h.BlkioDeviceReadBps, &h.BlkioDeviceWriteBps, &h.BlkioDeviceReadIOps, &h.BlkioDeviceWriteIOps} {
-		empty(l)
-	}
 	if h.Privileged {
-		return
+		return h, nil
 	}
 	if h.MaskedPaths == nil {
 		h.MaskedPaths = defaultMasked
@@ -281,18 +266,25 @@ func hostConfigLists(h *container.HostConfig) {
 	if h.ReadonlyPaths == nil {
 		h.ReadonlyPaths = defaultReadonly
 	}
+	return h, nil
 }
 
-func empty[T any](l *[]T) {
-	if *l == nil {
-		*l = []T{}
-	}
+// ofImage reports whether a volume is there because Config.Volumes has its path, and not by a mount of its own. dockerd shows no mode then.
+func ofImage(c *brig.Container, target string) bool {
+	return slices.Contains(c.Spec.Volumes, target) && !slices.ContainsFunc(c.Spec.Mounts, func(m brig.Mount) bool { return m.Target == target })
 }
 
-// mountPoints leaves tmpfs out where --tmpfs made it (it is in HostConfig.Tmpfs): dockerd shows only those of --mount, which carry no options of that kind.
-func mountPoints(in []brig.MountPoint) []container.MountPoint {
+// mountPoints leaves tmpfs out where --tmpfs made it: that is in HostConfig.Tmpfs, and dockerd shows only those of --mount here.
+func mountPoints(c *brig.Container) []container.MountPoint {
 	out := []container.MountPoint{}
-	for _, m := range in {
+	var asked struct{ Tmpfs map[string]string }
+	if slices.ContainsFunc(c.Mounts, func(m brig.MountPoint) bool { return m.Type == brig.MountTmpfs }) {
+		json.Unmarshal(c.HostConfig, &asked) // it is a document of ours; without one nothing is left out
+	}
+	for _, m := range c.Mounts {
+		if _, flag := asked.Tmpfs[m.Target]; flag && m.Type == brig.MountTmpfs {
+			continue
+		}
 		p := container.MountPoint{
 			Type: mount.Type(m.Type), Name: m.Name, Source: m.Source, Destination: m.Target, Driver: m.Driver,
 			Mode: m.Mode, RW: m.RW, Propagation: mount.Propagation(m.Propagation),
@@ -303,7 +295,7 @@ func mountPoints(in []brig.MountPoint) []container.MountPoint {
 			if p.Driver == "" {
 				p.Driver = "local"
 			}
-			if p.Mode == "" {
+			if p.Mode == "" && !ofImage(c, m.Target) {
 				p.Mode = "z"
 			}
 		case brig.MountBind:

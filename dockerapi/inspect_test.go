@@ -44,7 +44,7 @@ func TestInspectDocument(t *testing.T) {
 		{"running", func(*brig.Container) {}, 51, []string{
 			`"Path":"sh","Args":["-c","echo hi"]`, `"Created":"2026-01-02T11:00:00.000000005Z"`, `"FinishedAt":"0001-01-01T00:00:00Z"`, `"Status":"running","Running":true,"Paused":false`,
 			`"ExecIDs":null`, `"Platform":"linux"`, `"Name":"/x1"`, `"Memory":104857600`, `"MemorySwap":209715200`, `"RestartPolicy":{"Name":"no","MaximumRetryCount":0}`,
-			`"LogConfig":{"Type":"json-file","Config":{}}`, `"ShmSize":67108864`, `"IpcMode":"private"`, `"Dns":[]`, `"CapAdd":null`, `"/proc/kcore"`, `"PortBindings":{}`,
+			`"LogConfig":{"Type":"json-file","Config":{}}`, `"ShmSize":67108864`, `"IpcMode":"private"`, `"Dns":null`, `"OnBuild":null`, `"CapAdd":null`, `"/proc/kcore"`, `"PortBindings":{}`,
 			`"Hostname":"abababababab"`, `"Volumes":{"/vol":{}}`, `"ExposedPorts":{"80/tcp":{},"90/tcp":{}}`,
 			`"Bridge":"","SandboxID":"","SandboxKey":"","Ports":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8081"}],"90/tcp":null}`,
 			`"IPAddress":"172.17.0.2","IPPrefixLen":16,"IPv6Gateway":"","MacAddress":"02:42:ac:11:00:02"`, `"SecondaryIPAddresses":null`, `"NetworkID":"n1n1"`,

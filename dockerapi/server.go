@@ -66,6 +66,8 @@ type Config struct {
 	OSType  string // the Ostype header; "": this program's GOOS
 	// LogDefault is the log driver of containers whose request names none, and the options where the driver is the same; it is valid.
 	LogDefault brig.LogConfig
+	// What a container gets that doesn't choose, for inspect to show: cgroup namespace ("host", "private") and OCI runtime. "": not shown.
+	CgroupNS, Runtime string
 }
 
 // Server answers the Docker Engine API. It holds no state of its own and is safe for concurrent use.
@@ -74,6 +76,7 @@ type Server struct {
 	log     *slog.Logger
 	version string
 	ostype  string
+	host    createHost
 	mux     *mux.Router
 	// logDefault is Config's, its driver never empty.
 	logDefault brig.LogConfig
@@ -91,6 +94,7 @@ func New(c Config) (*Server, error) {
 		c.OSType = goruntime.GOOS
 	}
 	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType, logDefault: logopts.Merge(brig.LogConfig{}, c.LogDefault)}
+	s.host = createHost{NCPU: goruntime.NumCPU(), OS: c.OSType, Log: s.logDefault, CgroupNS: c.CgroupNS, Runtime: c.Runtime}
 	s.mux = s.newMux()
 	return s, nil
 }

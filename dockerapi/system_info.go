@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	goruntime "runtime"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/registry"
@@ -53,9 +54,11 @@ type infoDocument struct {
 	RegistryConfig                any
 	ContainerdCommit, RuncCommit  any
 	InitCommit                    any
-	KernelMemory, KernelMemoryTCP *bool `json:",omitempty"`                  // before 1.42
-	BridgeNfIptables              *bool `json:",omitempty"`                  // before 1.50
-	BridgeNfIP6tables             *bool `json:"BridgeNfIp6tables,omitempty"` // likewise
+	KernelMemory, KernelMemoryTCP *bool  `json:",omitempty"`                  // before 1.42
+	BridgeNfIptables              *bool  `json:",omitempty"`                  // before 1.50
+	BridgeNfIP6tables             *bool  `json:"BridgeNfIp6tables,omitempty"` // likewise
+	ExecutionDriver               string `json:",omitempty"`                  // before 1.25
+	SecurityOptions               []string
 }
 
 func (s *Server) info(ctx context.Context, r *request) (response, error) {
@@ -69,8 +72,15 @@ func (s *Server) info(ctx context.Context, r *request) (response, error) {
 // infoFor is the version shim of /info (moby's API version history, v1.42 to v1.50).
 func infoFor(v Version, i system.Info) infoDocument {
 	d := infoDocument{Info: i, RegistryConfig: i.RegistryConfig,
-		ContainerdCommit: i.ContainerdCommit, RuncCommit: i.RuncCommit, InitCommit: i.InitCommit}
+		ContainerdCommit: i.ContainerdCommit, RuncCommit: i.RuncCommit, InitCommit: i.InitCommit, SecurityOptions: i.SecurityOptions}
 	no := false
+	if v < 25 {
+		d.ExecutionDriver, d.SecurityOptions = "<not supported>", []string{}
+		for _, o := range i.SecurityOptions { // "seccomp" for "name=seccomp,profile=default"
+			name, _, _ := strings.Cut(strings.TrimPrefix(o, "name="), ",")
+			d.SecurityOptions = append(d.SecurityOptions, name)
+		}
+	}
 	if v < 42 {
 		d.KernelMemory, d.KernelMemoryTCP = &no, &no
 	}

@@ -39,6 +39,8 @@ type createHost struct {
 	NCPU int
 	OS   string         // as runtime.GOOS
 	Log  brig.LogConfig // of containers whose request says nothing
+	// What inspect shows of a request that doesn't choose: "host" or "private", and an OCI runtime's name. "" shows what was asked.
+	CgroupNS, Runtime string
 }
 
 // decodeCreate reads a create request. All its errors are Invalid.

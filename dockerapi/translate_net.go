@@ -279,6 +279,13 @@ func (t *translation) namespaces() error {
 	s.IpcMode, s.PidMode, s.UTSMode, s.UsernsMode = string(h.IpcMode), string(h.PidMode), string(h.UTSMode), string(h.UsernsMode)
 	s.CgroupnsMode, s.CgroupParent, s.ShmSize = string(h.CgroupnsMode), h.CgroupParent, h.ShmSize
 	s.Sysctls, s.Runtime = h.Sysctls, h.Runtime
+	if h.CgroupnsMode == "" && t.host.CgroupNS != "" {
+		h.CgroupnsMode = container.CgroupnsMode(t.host.CgroupNS)
+		if h.Privileged {
+			h.CgroupnsMode = container.CgroupnsModeHost // as jailer has it
+		}
+	}
+	h.Runtime = cmp.Or(h.Runtime, t.host.Runtime)
 	return nil
 }
 

@@ -88,6 +88,9 @@ func (s *Server) volumeCreate(ctx context.Context, r *request) (response, error)
 	if q.ClusterVolumeSpec != nil {
 		return nil, errNotSwarmManager()
 	}
+	if len(q.Name) == 1 {
+		return nil, invalid("create %s: volume name is too short, names should be at least two alphanumeric characters", q.Name)
+	}
 	v, err := s.Volumes.VolumeCreate(ctx, brig.VolumeSpec{Name: q.Name, Driver: q.Driver, Options: q.DriverOpts, Labels: q.Labels})
 	if err != nil {
 		return nil, err

@@ -186,7 +186,7 @@ func (c *Containers) find(ref string) (*container, error) {
 
 func (c *Containers) findLocked(ref string) (*container, error) {
 	if ref == "" {
-		return nil, errs.New(errs.Invalid, "No container name or ID supplied")
+		return nil, errs.New(errs.Invalid, "invalid name or ID supplied: %q", "")
 	}
 	if ct := c.byID[brig.ID(ref)]; ct != nil {
 		return ct, nil

@@ -193,7 +193,7 @@ func TestNamesAndRefs(t *testing.T) {
 	}
 	b.make(t, "beta", spec("true"))
 	_, err = b.Containers.Get(t.Context(), "")
-	wantErr(t, "empty ref", err, errs.Invalid, "No container name")
+	wantErr(t, "empty ref", err, errs.Invalid, "invalid name or ID supplied")
 	again := b.world.boot(0)
 	if d := again.get(t, "gamma"); d.Name != "gamma" || d.ID == id {
 		t.Errorf("after a restart: %+v", d)

@@ -209,7 +209,7 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 	}
 	defer ct.lock.release()
 	if err := brig.CheckName("container", name); err != nil {
-		return err
+		return errs.Wrap(err, "Error when allocating new name")
 	}
 	next := c.record(ct).Clone()
 	old := next.Name

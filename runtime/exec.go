@@ -37,12 +37,12 @@ func (c *Containers) runningExecs(id brig.ID) []brig.ID {
 	return ids
 }
 
-// canExec returns the run's record, or why there can be no exec now.
-func (c *Containers) canExec(ct *container) (*brig.Container, error) {
+// canExec returns the run's record, or why there can be no exec now; ref is how the request named the container.
+func (c *Containers) canExec(ct *container, ref string) (*brig.Container, error) {
 	d := c.record(ct)
 	switch {
 	case d.State == brig.Paused:
-		return nil, errs.New(errs.Conflict, "Container %s is paused, unpause the container before exec", d.ID)
+		return nil, errs.New(errs.Conflict, "Container %s is paused, unpause the container before exec", ref)
 	case d.State == brig.Restarting:
 		return nil, errs.New(errs.Conflict, "Container %s is restarting, wait until the container is running", d.ID)
 	case d.State != brig.Running:
@@ -60,7 +60,7 @@ func (c *Containers) ExecCreate(_ context.Context, ref string, spec brig.ExecSpe
 	if err != nil {
 		return "", err
 	}
-	d, err := c.canExec(ct)
+	d, err := c.canExec(ct, ref)
 	if err != nil {
 		return "", err
 	}
@@ -135,7 +135,7 @@ func (c *Containers) ExecStart(ctx context.Context, exec string, detach bool, st
 	if err != nil {
 		return err
 	}
-	d, err := c.canExec(x.ct)
+	d, err := c.canExec(x.ct, string(x.Container))
 	if err != nil {
 		return err
 	}

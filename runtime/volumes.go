@@ -72,7 +72,7 @@ func (c *Containers) volumeFor(ctx context.Context, spec brig.VolumeSpec, m *mad
 
 func checkVolume(spec brig.VolumeSpec) error {
 	if spec.Driver != "" && spec.Driver != "local" {
-		return errs.New(errs.NotFound, "error looking up volume plugin %s: plugin %q not found", spec.Driver, spec.Driver)
+		return errs.New(errs.NotFound, "create %s: error looking up volume plugin %s: plugin %q not found", spec.Name, spec.Driver, spec.Driver)
 	}
 	if spec.Name != "" && brig.CheckName("volume", spec.Name) != nil {
 		return errs.New(errs.Invalid, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. "+

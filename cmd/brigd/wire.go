@@ -190,6 +190,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(),
+		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,
 	})
 	if err != nil {
 		return err
@@ -222,3 +223,6 @@ func listen(ctx context.Context, c config.Config, log *slog.Logger) (all []net.L
 	}
 	return all, nil
 }
+
+// cgroupNS is the cgroup namespace of a container that doesn't choose, by the version of cgroups; "" where there are none.
+func cgroupNS(version string) string { return map[string]string{"1": "host", "2": "private"}[version] }
