@@ -50,7 +50,11 @@ func compare(ctx context.Context, o opts, servers []*server, all []task) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
-		fmt.Println(row(t.name, medians, floor))
+		taken := floor
+		if t.bare {
+			taken = 0
+		}
+		fmt.Println(row(t.name, medians, taken))
 		if err := t.finish(ctx, servers); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
@@ -80,7 +84,7 @@ func (t *task) prepare(ctx context.Context, servers []*server) error {
 				}
 			}
 		}
-		if err := t.setup.on(ctx, s); err != nil {
+		if err := errors.Join(t.setup.on(ctx, s), t.fill.on(ctx, s)); err != nil {
 			return err
 		}
 	}

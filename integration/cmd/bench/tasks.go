@@ -3,15 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
-
-	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // A step is something done on one server.
@@ -23,8 +17,10 @@ type task struct {
 	size                size
 	setup, before, do   step
 	after, end          step
+	fill                step   // done once setup is
 	archiver, archiveOf string // load: the server that writes the archive, and of which image
 	archive             string // its path
+	bare                bool   // without the docker command, whose own time is not taken off then
 }
 
 // size says how often a task is timed.
@@ -100,8 +96,8 @@ func containerTasks(busybox string) []task {
 		{name: "exec true", before: running, do: docker("exec", container, "true"), after: rm},
 		{name: "rm -f of a running one", before: running, do: rm},
 		{name: "20 run --rm at once", size: middle, do: together(20, docker("run", "--rm", busybox, "true"))},
-		{name: "API: create, start, wait, remove", do: apiCycle(busybox)},
 	}
+	out = append(out, apiTasks(busybox)...)
 	for i := range out {
 		out[i].setup = docker("pull", "-q", busybox)
 	}
@@ -118,34 +114,5 @@ func together(n int, do step) step {
 		}
 		all.Wait()
 		return errors.Join(failed...)
-	}
-}
-
-// apiCycle runs a container without the docker command, over one connection.
-func apiCycle(image string) step {
-	return func(ctx context.Context, s *server) error {
-		client := testbed.Client(s.cli.Host)
-		defer client.CloseIdleConnections()
-		call := func(method, path, body string, want int) error {
-			req, err := http.NewRequestWithContext(ctx, method, "http://d/v1.41/containers/"+path, strings.NewReader(body))
-			if err != nil {
-				return err
-			}
-			req.Header.Set("Content-Type", "application/json")
-			resp, err := client.Do(req)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			if resp.StatusCode != want {
-				return fmt.Errorf("%s %s: %s, want %d", method, path, resp.Status, want)
-			}
-			return drain(resp.Body)
-		}
-		return errors.Join(
-			call("POST", "create?name="+container, `{"Image":`+strconv.Quote(image)+`,"Cmd":["true"]}`, http.StatusCreated),
-			call("POST", container+"/start", "", http.StatusNoContent),
-			call("POST", container+"/wait", "", http.StatusOK),
-			call("DELETE", container, "", http.StatusNoContent))
 	}
 }
