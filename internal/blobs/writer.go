@@ -12,6 +12,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // ErrAborted is what followers of an aborted blob read.
@@ -182,14 +183,17 @@ func (w *Writer) place(d brig.Digest) error {
 	if err := w.file.Close(); err != nil {
 		return err
 	}
+	fault.Point("blob.whole")
 	to := filepath.Join(w.store.sums, d.Hex())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := os.Rename(w.path, to); err != nil {
 		return err
 	}
+	fault.Point("blob.placed")
 	w.path = to
 	w.part.end(true)
+	fault.Point("blob.alone")
 	return nil
 }
 
