@@ -116,6 +116,13 @@ func (t *translation) endpoint(name string, ep *network.EndpointSettings) (brig.
 
 // macAddress puts the container-wide address where it belongs. From 1.44 on it is deprecated but still has its effect.
 func (t *translation) macAddress() error {
+	if t.h.NetworkMode.IsContainer() {
+		for _, e := range t.spec.Networks {
+			if e.MacAddress != "" {
+				return invalid("conflicting options: mac-address and the network mode")
+			}
+		}
+	}
 	mac := t.legacy.MacAddress.String()
 	if mac == "" {
 		return nil

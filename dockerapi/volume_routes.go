@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/moby/moby/api/types/volume"
 
@@ -52,7 +51,7 @@ func (s *Server) volumeList(ctx context.Context, r *request) (response, error) {
 	for _, v := range all {
 		d := newVolume(v)
 		match := f.exact("driver", d.Driver) && f.labels("label", d.Labels) &&
-			f.anyOf("name", func(part string) bool { return strings.Contains(d.Name, part) }) &&
+			f.pattern("name", d.Name) &&
 			(!byDangling || dangling == (uses[d.Name] == 0))
 		if match {
 			out.Volumes = append(out.Volumes, d)

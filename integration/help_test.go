@@ -144,10 +144,12 @@ func own(t testing.TB) {
 
 // dockerdDiffers names what the suite asks of brig and Debian's dockerd 20.10 does not do, and why.
 var dockerdDiffers = map[string]string{
-	"run init":        "Debian's docker.io only recommends tini, so docker-init may be missing",
-	"run privileged":  "dockerd fails where the daemon itself lacks a capability; brig starts the container reduced, with a warning",
-	"exec privileged": "as run privileged",
-	"commit signal":   "dockerd 20.10 does not take STOPSIGNAL as a change",
-	"import platform": "dockerd 20.10 takes nothing but the system of an import's platform",
-	"zstd":            "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
+	"run init":                      "Debian's docker.io only recommends tini, so docker-init may be missing",
+	"run privileged":                "dockerd fails where the daemon itself lacks a capability; brig starts the container reduced, with a warning",
+	"exec privileged":               "as run privileged",
+	"run mac-address":               "clients from 25 on ask for addresses per network, which API 1.44 brought",
+	"run network container and mac": "as run mac-address",
+	"commit signal":                 "dockerd 20.10 does not take STOPSIGNAL as a change",
+	"import platform":               "dockerd 20.10 takes nothing but the system of an import's platform",
+	"zstd":                          "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
 }

@@ -55,6 +55,9 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	if filepath.Dir(group) == CgroupParent(j.cfg.Instance) {
 		j.dropParent()
 	}
+	if err := dropShm(h.Dir); err != nil {
+		return err
+	}
 	return os.RemoveAll(h.Dir)
 }
 

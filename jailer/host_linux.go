@@ -11,6 +11,7 @@ import (
 
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/jailer/ocispec"
+	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +20,7 @@ import (
 func hostFacts(g *cgroups, shim string) (*ocispec.Host, error) {
 	h := &ocispec.Host{
 		CgroupV2: g.v2, Controllers: g.controllers(), Swap: g.swap(), BlkioWeight: g.has("blkio") && sharesByWeight(), Shim: shim, HardLimits: map[string]uint64{},
-		Device: device, Devices: hostDevices, InDir: devicesIn,
+		Device: device, Devices: hostDevices, InDir: devicesIn, MountOf: mountOf,
 	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -81,6 +82,23 @@ func device(path string) (specs.LinuxDevice, error) {
 	mode, uid, gid := os.FileMode(st.Mode&0o7777), st.Uid, st.Gid
 	d.FileMode, d.UID, d.GID = &mode, &uid, &gid
 	return d, nil
+}
+
+// mountOf finds the mount that a path lies on; links are followed.
+func mountOf(path string) (mountPoint, optional string, err error) {
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return "", "", err
+	}
+	list, err := mountinfo.GetMounts(mountinfo.ParentsFilter(path))
+	if err != nil {
+		return "", "", err
+	}
+	for _, m := range list { // of several on one place the last is on top
+		if len(m.Mountpoint) >= len(mountPoint) {
+			mountPoint, optional = m.Mountpoint, m.Optional
+		}
+	}
+	return mountPoint, optional, nil
 }
 
 // hostDevices lists all nodes under /dev, but what each container has of its own.

@@ -53,6 +53,9 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 	if err != nil {
 		return nil, nil, err
 	}
+	if in.Shm, err = makeShm(b); err != nil {
+		return nil, nil, err
+	}
 	if err = makeCwd(b.Root, ocispec.Cwd(b.Cwd)); err != nil {
 		return nil, nil, err
 	}
@@ -233,6 +236,9 @@ func listenIn(dir string) (*os.File, error) {
 
 // cleanDir removes what an earlier run left in a run directory.
 func cleanDir(dir string) error {
+	if err := dropShm(dir); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

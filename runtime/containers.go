@@ -70,6 +70,7 @@ type Containers struct {
 
 	// volumes is held by whoever makes or removes volumes, or commits a container that uses one.
 	volumes lock
+	shown   map[string]map[brig.ID]bool // mounted volumes by name, and whom they are mounted for; guarded by volumes
 
 	mu     sync.Mutex // guards what follows, and the fields of container that say so
 	byID   map[brig.ID]*container
@@ -133,7 +134,7 @@ func NewContainers(ctx context.Context, cfg ContainersConfig) (*Containers, erro
 	}
 	base, end := context.WithCancel(context.Background())
 	c := &Containers{
-		cfg: cfg, log: cfg.Log, base: base, end: end, volumes: newLock(),
+		cfg: cfg, log: cfg.Log, base: base, end: end, volumes: newLock(), shown: map[string]map[brig.ID]bool{},
 		byID: map[brig.ID]*container{}, byName: map[string]brig.ID{}, vols: map[string]*brig.Volume{},
 		execs: map[brig.ID]*execution{}, making: map[brig.RID]bool{},
 	}

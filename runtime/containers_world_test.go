@@ -29,7 +29,8 @@ type world struct {
 	layers  map[brig.RID]brig.Digest
 	mounted map[brig.RID]bool
 	volData map[brig.RID]bool
-	jails   map[string]*proc // by JailID
+	volSeen map[brig.RID]bool // mounted volumes
+	jails   map[string]*proc  // by JailID
 	nets    map[brig.ID]bool
 	events  []brig.Event
 	pid     int
@@ -73,7 +74,7 @@ type brigd struct {
 func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, root: t.TempDir(), recs: map[string][]byte{}, layers: map[brig.RID]brig.Digest{}, mounted: map[brig.RID]bool{},
-		volData: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, hung: map[brig.ID]chan brig.Exit{}, pid: 1000,
+		volData: map[brig.RID]bool{}, volSeen: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, hung: map[brig.ID]chan brig.Exit{}, pid: 1000,
 		image: brig.Image{ID: brig.DigestOf([]byte("image")), Platform: brig.Platform{OS: "linux", Architecture: "amd64"},
 			Config: brig.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}}},
 	}
@@ -133,6 +134,7 @@ func (b *brigd) sweepStore(l brig.Live) {
 	for id := range b.volData {
 		if !slices.Contains(l.Volumes, id) {
 			delete(b.volData, id)
+			delete(b.volSeen, id)
 			os.RemoveAll(b.rootfs(id))
 		}
 	}
@@ -217,6 +219,30 @@ func (b *storeSeam) MakeVolume(_ context.Context, id brig.RID, _ int64) (string,
 	return b.rootfs(id), os.MkdirAll(b.rootfs(id), 0o755)
 }
 
+func (b *storeSeam) MakeMountPoint(ctx context.Context, id brig.RID) (string, error) {
+	return b.MakeVolume(ctx, id, 0)
+}
+
+func (b *storeSeam) MountVolume(_ context.Context, id brig.RID, m brig.VolumeMount) error {
+	return b.showVolume(id, m.Device)
+}
+func (b *storeSeam) UnmountVolume(_ context.Context, id brig.RID) error { return b.showVolume(id, "") }
+
+func (b *storeSeam) showVolume(id brig.RID, device string) error {
+	if err := (*brigd)(b).step("mount volume " + device); err != nil {
+		return err
+	}
+	if device == "broken" {
+		return errs.New(errs.Invalid, "failed to mount local volume: out of order")
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	if b.volSeen[id] = true; device == "" {
+		delete(b.volSeen, id)
+	}
+	return nil
+}
+
 func (b *storeSeam) RemoveVolume(_ context.Context, id brig.RID) error {
 	if err := (*brigd)(b).step("remove volume"); err != nil {
 		return err
@@ -224,6 +250,7 @@ func (b *storeSeam) RemoveVolume(_ context.Context, id brig.RID) error {
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
 	delete(b.volData, id)
+	delete(b.volSeen, id)
 	return os.RemoveAll(b.rootfs(id))
 }
 
@@ -364,6 +391,14 @@ func (b *brigd) checkNothingLeft(t *testing.T) {
 	t.Helper()
 	all, running := b.live()
 	l := b.Containers.Live()
+	shown := map[string]bool{}
+	list, _ := b.Containers.List(t.Context())
+	for _, d := range list {
+		for _, v := range b.foreign(d) {
+			shown[v.Name] = shown[v.Name] || d.State.HasProcess()
+		}
+	}
+	maps.DeleteFunc(shown, func(_ string, used bool) bool { return !used })
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
 	if len(b.layers) != len(all) || len(l.Containers) != len(all) {
@@ -379,6 +414,9 @@ func (b *brigd) checkNothingLeft(t *testing.T) {
 	}
 	if len(b.mounted) != len(running) || len(b.nets) != len(running) || len(b.jails) != len(running) {
 		t.Errorf("running: %d, but mounts: %d, networks: %d, jails: %d", len(running), len(b.mounted), len(b.nets), len(b.jails))
+	}
+	if len(b.volSeen) != len(shown) {
+		t.Errorf("volumes from elsewhere in use: %v, mounted: %v", shown, b.volSeen)
 	}
 	names := 0
 	for k := range b.recs {

@@ -96,7 +96,7 @@ func (c *Containers) build(ctx context.Context, d *brig.Container, size int64, u
 	if err := c.cfg.RootFS.Prepare(ctx, d.RootFS, d.Chain, size); err != nil {
 		return nil, errs.Wrap(err, "make root file system")
 	}
-	if err := c.fill(ctx, d); err != nil {
+	if err := c.fill(ctx, d, &m); err != nil {
 		return nil, err
 	}
 	fault.Point("container.made")

@@ -42,6 +42,9 @@ func (c *Containers) openFiles(ctx context.Context, ref string) (*fileView, erro
 	if err := c.useRoot(ctx, ct); err != nil {
 		return nil, errs.Wrap(err, "mount root file system")
 	}
+	if err := c.useVolumes(ctx, d); err != nil {
+		c.log.Warn("a volume is empty for an access to files", "container", d.ID.Short(), "err", err)
+	}
 	v := &fileView{d: d, places: places(d, ct.root)}
 	v.close = sync.OnceFunc(func() {
 		ct.lock <- struct{}{}

@@ -225,7 +225,7 @@ func TestVolumes(t *testing.T) {
 	}{
 		{brig.VolumeSpec{Name: "x1", Driver: "nfs"}, errs.NotFound, `plugin "nfs" not found`},
 		{brig.VolumeSpec{Name: "a/b"}, errs.Invalid, "includes invalid characters"},
-		{brig.VolumeSpec{Name: "x1", Options: map[string]string{"type": "nfs"}}, errs.NotImplemented, `"type"`},
+		{brig.VolumeSpec{Name: "x1", Options: map[string]string{"type": "nfs"}}, errs.Invalid, `missing required option: "device"`},
 	} {
 		_, err := b.VolumeCreate(t.Context(), c.spec)
 		wantErr(t, c.text, err, c.kind, c.text)

@@ -75,7 +75,7 @@ func (c *Containers) mountsFrom(ref string) ([]brig.MountPoint, error) {
 	out := slices.Clone(c.record(ct).Mounts)
 	for i := range out {
 		out[i].RW = out[i].RW && mode != "ro"
-		out[i].Mode = mode
+		out[i].Mode, out[i].NoCopy = mode, true
 	}
 	return out, nil
 }
@@ -99,6 +99,7 @@ func (c *Containers) resolveMount(ctx context.Context, mt brig.Mount, m *made) (
 			return p, err
 		}
 		p.Name, p.Source, p.Driver, p.Anonymous = v.Name, v.Mountpoint, "local", v.Anonymous
+		p.NoCopy = mt.NoCopy || mt.Subpath != ""
 	default:
 		return p, errs.New(errs.Invalid, "mount type unknown: %q", mt.Type)
 	}
@@ -150,15 +151,16 @@ func jailMounts(d *brig.Container) ([]brig.JailMount, error) {
 	return out, nil
 }
 
+// bindOptions never has rw: crun would make a writable mount of what the host mounted read-only.
 func bindOptions(p brig.MountPoint) []string {
 	opts := []string{"rbind", cmp.Or(p.Propagation, "rprivate")}
 	if p.NonRecur {
-		opts[0] = "bind"
+		opts = []string{"bind", strings.TrimPrefix(opts[1], "r")} // crun takes rprivate's r for that of rbind
 	}
 	if !p.RW {
-		return append(opts, "ro")
+		opts = append(opts, "ro")
 	}
-	return append(opts, "rw")
+	return opts
 }
 
 // asked returns the request's mount for target, zero if it came about otherwise.

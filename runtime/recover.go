@@ -48,7 +48,7 @@ func (c *Containers) Recover(ctx context.Context) error {
 		})
 	}
 	looking.Wait()
-	errList = append(errList, restored, c.sweep(ctx))
+	errList = append(errList, restored, c.sweep(ctx), c.sweepVolumes(ctx))
 	for _, ct := range all {
 		c.resume(ct)
 	}
@@ -76,6 +76,10 @@ func (c *Containers) adopt(ctx context.Context, ct *container) error {
 		return err
 	}
 	ct.users = 1 // the run's own; its root is found when somebody asks
+	if err := c.keepVolumes(ctx, d); err != nil {
+		ct.lock.release()
+		return err
+	}
 	c.mu.Lock()
 	ct.idle = make(chan struct{})
 	c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 )
 
 func TestRecover(t *testing.T) {
@@ -117,6 +118,68 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// elsewhere is a volume that shows a directory of the host.
+func elsewhere(device string) brig.Mount {
+	return brig.Mount{Type: brig.MountVolume, Source: "elsewhere", Target: "/elsewhere",
+		VolumeOpts: brig.VolumeSpec{Name: "elsewhere", Options: map[string]string{"type": "none", "o": "bind", "device": device}}}
+}
+
+// A volume from elsewhere is mounted while somebody uses it, also across lives of brigd.
+func TestVolumeFromElsewhere(t *testing.T) {
+	w := newWorld(t)
+	b := w.boot(0)
+	s := spec("sleep")
+	s.Mounts = []brig.Mount{elsewhere("/x")}
+	b.run(t, "one", s)
+	b.run(t, "two", s)
+	b.checkNothingLeft(t)
+	b.Close()
+	b = w.boot(0)
+	for _, name := range []string{"one", "two"} {
+		b.checkNothingLeft(t)
+		if err := b.Stop(t.Context(), name, brig.StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.checkNothingLeft(t)
+	if len(w.volSeen) != 0 {
+		t.Errorf("still mounted: %v", w.volSeen)
+	}
+	s.Mounts = []brig.Mount{elsewhere("broken")}
+	s.Mounts[0].Source, s.Mounts[0].VolumeOpts.Name = "other", "other"
+	b.make(t, "three", s)
+	wantErr(t, "start", b.Containers.Start(t.Context(), "three"), errs.Invalid, "failed to mount local volume")
+	b.checkNothingLeft(t)
+}
+
+func TestVolumeOptions(t *testing.T) {
+	b := newWorld(t).boot(0)
+	for _, c := range []struct {
+		options map[string]string
+		want    string // in the error; "": none
+	}{
+		{nil, ""},
+		{map[string]string{"type": "tmpfs", "device": "tmpfs"}, ""},
+		{map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}, ""},
+		{map[string]string{"foo": "x", "type": "tmpfs"}, `create vv: invalid option: "foo"`},
+		{map[string]string{"type": "tmpfs"}, `create vv: missing required option: "device"`},
+		{map[string]string{"device": "tmpfs"}, `create vv: missing required option: "type"`},
+		{map[string]string{"o": "bind"}, `create vv: missing required option: "device"`},
+		{map[string]string{"o": "bind", "device": "/x"}, `create vv: missing required option: "type"`},
+		{map[string]string{"type": "tmpfs", "device": "tmpfs", "size": "1m"}, "quota size requested but no quota support"},
+		{map[string]string{"size": "x"}, "create vv: invalid size"},
+	} {
+		v, err := b.VolumeCreate(t.Context(), brig.VolumeSpec{Name: "vv", Options: c.options})
+		if c.want != "" {
+			wantErr(t, fmt.Sprint(c.options), err, errs.Invalid, c.want)
+			continue
+		}
+		if err != nil || b.VolumeRemove(t.Context(), v.Name, false) != nil {
+			t.Errorf("%v: %v", c.options, err)
+		}
+	}
+}
+
 // life is what a client was told.
 type life struct {
 	created, started, exited, removed bool
@@ -178,7 +241,7 @@ func live(ctx context.Context, b *brigd, autoRemove bool) (id brig.ID, told life
 	s := spec("sleep")
 	s.AutoRemove = autoRemove
 	s.Volumes = []string{"/anon"}
-	s.Mounts = []brig.Mount{{Type: brig.MountVolume, Source: "crashvol", Target: "/named"}}
+	s.Mounts = []brig.Mount{{Type: brig.MountVolume, Source: "crashvol", Target: "/named"}, elsewhere("/x")}
 	id, _, err := b.Create(ctx, brig.CreateRequest{Name: "crash", Spec: s})
 	if told.created = err == nil; err != nil {
 		return id, told

@@ -57,10 +57,16 @@ type Syncer interface {
 	Sync(ctx context.Context, also ...string) error
 }
 
-// VolumeData keeps the contents of volumes. RemoveVolume is idempotent.
+// VolumeData keeps the contents of volumes. UnmountVolume and RemoveVolume are idempotent.
 type VolumeData interface {
 	// MakeVolume makes an empty volume; size is its quota in bytes, 0 for none (NotImplemented where it can't be held).
 	MakeVolume(ctx context.Context, id brig.RID, size int64) (path string, err error)
+	// MakeMountPoint makes a volume that has no data of its own: MountVolume says what it shows.
+	MakeMountPoint(ctx context.Context, id brig.RID) (path string, err error)
+	// MountVolume mounts m on such a volume, unless something is mounted there already.
+	MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount) error
+	UnmountVolume(ctx context.Context, id brig.RID) error
+	// RemoveVolume unmounts a volume and deletes its own data, never what was mounted on it.
 	RemoveVolume(ctx context.Context, id brig.RID) error
 }
 

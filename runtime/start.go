@@ -75,6 +75,9 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
+	if err := c.useVolumes(ctx, next); err != nil {
+		return err
+	}
 	if err := furnish(ct.root); err != nil {
 		return err
 	}
@@ -171,13 +174,14 @@ func (c *Containers) useRoot(ctx context.Context, ct *container) error {
 	return nil
 }
 
-// leaveRoot takes a user away; the last one unmounts. The caller holds ct's lock.
+// leaveRoot takes a user away; the last one unmounts, volumes too. The caller holds ct's lock.
 func (c *Containers) leaveRoot(ctx context.Context, ct *container) error {
 	if ct.users--; ct.users > 0 {
 		return nil
 	}
 	ct.users, ct.root = 0, ""
-	return c.cfg.RootFS.Unmount(ctx, c.record(ct).RootFS)
+	d := c.record(ct)
+	return errors.Join(c.leaveVolumes(ctx, d), c.cfg.RootFS.Unmount(ctx, d.RootFS))
 }
 
 // neighbours are the containers that one shares namespaces with; nil where it doesn't.
@@ -187,7 +191,7 @@ func (c *Containers) neighbours(s *brig.Spec) (n neighbours, err error) {
 	for _, x := range []struct {
 		mode, what string
 		to         **brig.Container
-	}{{s.NetworkMode, "network namespace", &n.net}, {s.PidMode, "PID", &n.pid}, {s.IpcMode, "IPC", &n.ipc}} {
+	}{{s.NetworkMode, "network", &n.net}, {s.PidMode, "PID", &n.pid}, {s.IpcMode, "IPC", &n.ipc}} {
 		ref, ok := strings.CutPrefix(x.mode, "container:")
 		if !ok {
 			continue
@@ -200,9 +204,17 @@ func (c *Containers) neighbours(s *brig.Spec) (n neighbours, err error) {
 		if !d.State.HasProcess() || d.Handle == nil || d.Handle.InitPID <= 0 {
 			return n, errs.New(errs.Conflict, "cannot join %s of a non running container: %s", x.what, d.ID)
 		}
+		if x.to == &n.ipc && !sharesIPC(d.Spec.IpcMode) {
+			return n, errs.New(errs.Invalid, "can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
+		}
 		*x.to = d
 	}
 	return n, nil
+}
+
+// sharesIPC says whether a container of that mode lets others join its IPC.
+func sharesIPC(mode string) bool {
+	return mode == "shareable" || mode == "host" || strings.HasPrefix(mode, "container:")
 }
 
 // jail composes what jailer needs; d's endpoints are those of this run.

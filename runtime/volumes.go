@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -74,16 +75,48 @@ func checkVolume(spec brig.VolumeSpec) error {
 	if spec.Driver != "" && spec.Driver != "local" {
 		return errs.New(errs.NotFound, "create %s: error looking up volume plugin %s: plugin %q not found", spec.Name, spec.Driver, spec.Driver)
 	}
+	if len(spec.Name) == 1 {
+		return errs.New(errs.Invalid, "create %s: volume name is too short, names should be at least two alphanumeric characters", spec.Name)
+	}
 	if spec.Name != "" && brig.CheckName("volume", spec.Name) != nil {
 		return errs.New(errs.Invalid, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. "+
 			"If you intended to pass a host directory, use absolute path", spec.Name, spec.Name)
 	}
-	for k := range spec.Options {
-		if k != "size" {
-			return errs.New(errs.NotImplemented, "create %s: brig does not support the volume option %q", spec.Name, k)
+	return errs.Wrap(checkVolumeOptions(spec.Options), "create %s", spec.Name)
+}
+
+// checkVolumeOptions refuses what dockerd's local driver does, in its words.
+func checkVolumeOptions(options map[string]string) error {
+	for _, k := range slices.Sorted(maps.Keys(options)) {
+		if !slices.Contains([]string{"type", "o", "device", "size"}, k) {
+			return errs.New(errs.Invalid, "invalid option: %q", k)
 		}
 	}
+	for _, need := range [][2]string{{"device", "type"}, {"o", "device"}, {"o", "type"}, {"type", "device"}} {
+		_, given := options[need[0]]
+		if _, ok := options[need[1]]; given && !ok {
+			return errs.New(errs.Invalid, "missing required option: %q", need[1])
+		}
+	}
+	if device, given := options["device"]; given && (device == "" || options["type"] == "") {
+		return errs.New(errs.Invalid, "missing device or type in volume options")
+	}
+	if _, given := options["size"]; given && options["device"] != "" {
+		return errs.New(errs.Invalid, "quota size requested but no quota support: brig can't limit what is mounted from elsewhere")
+	}
 	return nil
+}
+
+// volumeData makes where v's content is, or will be mounted. A quota that the driver can't hold is refused in dockerd's words.
+func (c *Containers) volumeData(ctx context.Context, v *brig.Volume, size int64) (string, error) {
+	if _, foreign := v.Mount(); foreign {
+		return c.cfg.VolumeData.MakeMountPoint(ctx, v.Dataset)
+	}
+	path, err := c.cfg.VolumeData.MakeVolume(ctx, v.Dataset, size)
+	if size != 0 && errs.Is(err, errs.NotImplemented) {
+		err = errs.New(errs.Invalid, "quota size requested but no quota support: %w", err)
+	}
+	return path, err
 }
 
 // makeVolume makes a volume's data; a step on u takes it back. No record names it yet.
@@ -101,10 +134,10 @@ func (c *Containers) makeVolume(ctx context.Context, spec brig.VolumeSpec, u *un
 	c.hide(v.Dataset, true)
 	u.Push("forget volume", func(context.Context) error { c.unhide(v.Dataset); return nil })
 	u.Push("remove volume", func(ctx context.Context) error { return c.cfg.VolumeData.RemoveVolume(ctx, v.Dataset) })
-	path, err := c.cfg.VolumeData.MakeVolume(ctx, v.Dataset, size)
+	path, err := c.volumeData(ctx, v, size)
 	fault.Point("volume.unrecorded")
 	v.Mountpoint = path
-	return v, errs.Wrap(err, "create volume %s", v.Name)
+	return v, errs.Wrap(err, "create %s", v.Name)
 }
 
 // hide keeps a dataset that no record names yet from a sweep.
@@ -254,10 +287,10 @@ func (c *Containers) dropVolumes(ctx context.Context, vs []*brig.Volume) error {
 
 // fill copies what the image has at d's volumes into those that are still empty, as Docker does. The caller holds the
 // volumes lock; the root file system exists and is mounted only for this.
-func (c *Containers) fill(ctx context.Context, d *brig.Container) (err error) {
+func (c *Containers) fill(ctx context.Context, d *brig.Container, m *made) (err error) {
 	var todo []brig.MountPoint
 	for _, p := range d.Mounts {
-		if mt := asked(&d.Spec, p.Target); p.Type == brig.MountVolume && !mt.NoCopy && mt.Subpath == "" && emptyDir(p.Source) {
+		if p.Type == brig.MountVolume && !p.NoCopy && emptyDir(p.Source) {
 			todo = append(todo, p)
 		}
 	}
@@ -279,11 +312,37 @@ func (c *Containers) fill(ctx context.Context, d *brig.Container) (err error) {
 		if !src.info.IsDir() {
 			return errs.New(errs.Invalid, "cannot mount volume over existing file, file exists %s", p.Target)
 		}
-		if err := tarfs.Copy(ctx, p.Source, src.path()); err != nil {
-			return errs.Wrap(err, "copy %s of the image to volume %s", p.Target, p.Name)
+		if err := c.fillVolume(ctx, d.ID, c.known(p.Name, m), p, src.path()); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// known returns the volume of that name, of this create or from before.
+func (c *Containers) known(name string, m *made) *brig.Volume {
+	for _, v := range m.volumes {
+		if v.Name == name {
+			return v
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.vols[name]
+}
+
+// fillVolume copies the directory from to v, which is mounted for this if it must be. The caller holds the volumes lock.
+func (c *Containers) fillVolume(ctx context.Context, user brig.ID, v *brig.Volume, p brig.MountPoint, from string) (err error) {
+	if _, foreign := v.Mount(); foreign {
+		if err := c.mountVolume(ctx, v, user); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.unmountVolume(context.WithoutCancel(ctx), v, user)) }()
+		if !emptyDir(p.Source) {
+			return nil
+		}
+	}
+	return errs.Wrap(tarfs.Copy(ctx, p.Source, from), "copy %s of the image to volume %s", p.Target, v.Name)
 }
 
 // emptyDir reports whether a directory holds nothing but what a file system puts there itself.

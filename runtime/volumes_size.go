@@ -11,11 +11,14 @@ import (
 )
 
 // VolumeSize adds up the files of a volume, in bytes as stat(2) has them: a file with several links once, directories not at all. It looks at
-// every file. What goes away meanwhile is passed over.
+// every file. What goes away meanwhile is passed over. Volumes that show what is mounted from elsewhere have none.
 func (c *Containers) VolumeSize(ctx context.Context, name string) (int64, error) {
 	v, err := c.VolumeGet(ctx, name)
 	if err != nil {
 		return 0, err
+	}
+	if _, foreign := v.Mount(); foreign {
+		return 0, nil // not ours
 	}
 	size, err := treeSize(ctx, v.Mountpoint)
 	return size, errs.Wrap(err, "size of volume %s", name)

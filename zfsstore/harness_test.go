@@ -35,6 +35,9 @@ type (
 	}
 	volumeData interface {
 		MakeVolume(ctx context.Context, id brig.RID, size int64) (path string, err error)
+		MakeMountPoint(ctx context.Context, id brig.RID) (path string, err error)
+		MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount) error
+		UnmountVolume(ctx context.Context, id brig.RID) error
 		RemoveVolume(ctx context.Context, id brig.RID) error
 	}
 )

@@ -39,7 +39,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	c.Root = root
-	for _, d := range []string{"l", "c", "v", "w", "mnt", "e"} {
+	for _, d := range []string{"l", "c", "v", "w", "mnt", "e", "vm"} {
 		if err := os.MkdirAll(filepath.Join(c.Root, d), 0o711); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
@@ -51,7 +51,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, "open store %s", c.Root)
 	}
-	s, err := newStore(ctx, d, c.Log)
+	s, err := newStore(ctx, c.Root, d, c.Log)
 	if err != nil {
 		return nil, errs.Wrap(errors.Join(err, d.close()), "open store %s", c.Root)
 	}

@@ -144,7 +144,7 @@ func (s *Store) Sweep(ctx context.Context, live brig.Live) error {
 		k.roots[id] = true // also those whose removal failed just now
 	}
 	s.mu.Unlock()
-	all = append(all, s.d.sweep(ctx, k))
+	all = append(all, s.d.sweep(ctx, k), s.sweepMountPoints(k))
 	return errs.Wrap(errors.Join(all...), "sweep the store")
 }
 

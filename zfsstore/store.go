@@ -13,6 +13,7 @@
 //	<root>/v/<rid>/        a volume (zfs: its mount point)
 //	<root>/w/<rid>/        unfinished work and what is being deleted
 //	<root>/mnt/<rid>/      mount points of containers (overlay, zfs)
+//	<root>/vm/<rid>/       mount points of volumes that have no data of their own
 //	<root>/e/              an empty directory
 package zfsstore
 
@@ -120,6 +121,7 @@ type keep struct {
 type Store struct {
 	log *slog.Logger
 	d   driver
+	dir string // its root directory
 
 	mu     sync.Mutex // guards what follows; never held during I/O
 	chains map[brig.Digest]layer
@@ -129,13 +131,13 @@ type Store struct {
 	locks  map[string]*keyLock
 }
 
-func newStore(ctx context.Context, d driver, log *slog.Logger) (*Store, error) {
+func newStore(ctx context.Context, root string, d driver, log *slog.Logger) (*Store, error) {
 	layers, roots, err := d.load(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		log: log, d: d, chains: map[brig.Digest]layer{}, roots: roots,
+		log: log, d: d, dir: root, chains: map[brig.Digest]layer{}, roots: roots,
 		pins: map[brig.Digest]int{}, active: map[brig.RID]int{}, locks: map[string]*keyLock{},
 	}
 	for more := true; more; { // parents first, in whatever order they came; an orphan stays out
@@ -455,27 +457,6 @@ func (s *Store) Drop(ctx context.Context, chain brig.Digest) error {
 		return errs.Wrap(err, "drop layer chain %s", chain)
 	}
 	return nil
-}
-
-// MakeVolume makes an empty volume and returns its path. One that exists is returned as it is.
-func (s *Store) MakeVolume(ctx context.Context, id brig.RID, size int64) (string, error) {
-	unlock, err := s.lockRoot(ctx, id)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	p, err := s.d.makeVolume(ctx, id, size)
-	return p, errs.Wrap(err, "make volume %s", id)
-}
-
-// RemoveVolume removes a volume with all that is in it; one that is not there is removed already.
-func (s *Store) RemoveVolume(ctx context.Context, id brig.RID) error {
-	unlock, err := s.lockRoot(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return errs.Wrap(s.d.removeVolume(ctx, id), "remove volume %s", id)
 }
 
 func noQuota(driver string) error {

@@ -41,6 +41,7 @@ type MountPoint struct {
 	NonRecur    bool
 	Options     []string // tmpfs: mount(8) options
 	Anonymous   bool     // removed by rm -v and --rm
+	NoCopy      bool     // the image's content is not copied to it
 }
 
 // VolumeSpec is what a volume shall be.
@@ -49,6 +50,15 @@ type VolumeSpec struct {
 	Driver  string // "" or "local"
 	Options map[string]string
 	Labels  map[string]string
+}
+
+// VolumeMount is what a volume with options shows instead of data of its own, in mount(8)'s words.
+type VolumeMount struct{ Type, Device, Options string }
+
+// Mount returns what the volume shows, as its options type, device and o say; ok is false if it has data of its own.
+func (v VolumeSpec) Mount() (m VolumeMount, ok bool) {
+	m = VolumeMount{v.Options["type"], v.Options["device"], v.Options["o"]}
+	return m, m.Device != ""
 }
 
 // Volume is a volume's record.

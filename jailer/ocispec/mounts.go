@@ -1,16 +1,19 @@
 package ocispec
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// defaultShm is Docker's size of /dev/shm, in bytes.
-const defaultShm = 64 << 20
+// DefaultShm is Docker's size of /dev/shm, in bytes.
+const DefaultShm = 64 << 20
 
 func mounts(in *Input, s *specs.Spec) ([]string, error) {
 	j := in.Jail
@@ -29,6 +32,9 @@ func mounts(in *Input, s *specs.Spec) ([]string, error) {
 	}
 	for _, m := range j.Mounts {
 		s.Mounts = append(s.Mounts, userMount(m))
+		if err := mayPropagate(in.Host, m); err != nil {
+			return nil, err
+		}
 		propagate(s.Linux, m.Options)
 	}
 	return nil, nil
@@ -56,18 +62,14 @@ func sharedMounts(in *Input) []specs.Mount {
 	mqueue := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: opts}
 	shm := specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm"}
 	switch {
-	case spec.IpcMode == "host":
-		mqueue = specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: append(slices.Clone(opts), "rbind")}
-		shm = specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: append(slices.Clone(opts), "rbind")}
 	case spec.IpcMode == "none":
 		return []specs.Mount{mqueue}
-	case in.IPCOf != 0:
-		shm.Type, shm.Source = "bind", "/proc/"+strconv.Itoa(in.IPCOf)+"/root/dev/shm"
-		shm.Options = append(slices.Clone(opts), "rbind")
+	case spec.IpcMode == "host", in.Shm != "":
+		shm.Type, shm.Source, shm.Options = "bind", cmp.Or(in.Shm, "/dev/shm"), append(slices.Clone(opts), "rbind")
 	default:
 		size := spec.ShmSize
 		if size == 0 {
-			size = defaultShm
+			size = DefaultShm
 		}
 		shm.Options = append(slices.Clone(opts), "mode=1777", "size="+strconv.FormatInt(size, 10))
 	}
@@ -97,6 +99,28 @@ func userMount(m brig.JailMount) specs.Mount {
 
 func isPropagation(o string) bool {
 	return slices.Contains([]string{"private", "rprivate", "slave", "rslave", "shared", "rshared"}, o)
+}
+
+// mayPropagate refuses a bind mount whose source can't propagate as asked, in dockerd's words.
+func mayPropagate(h *Host, m brig.JailMount) error {
+	for _, o := range m.Options {
+		kind := strings.TrimPrefix(o, "r")
+		if m.Type == brig.MountTmpfs || kind != "shared" && kind != "slave" {
+			continue
+		}
+		at, optional, err := h.MountOf(m.Source)
+		if err != nil {
+			return errs.Wrap(err, "find the mount of %s", m.Source)
+		}
+		shared := strings.Contains(optional, "shared:")
+		if kind == "shared" && !shared {
+			return errs.New(errs.Invalid, "path %s is mounted on %s but it is not a shared mount", m.Source, at)
+		}
+		if kind == "slave" && !shared && !strings.Contains(optional, "master:") {
+			return errs.New(errs.Invalid, "path %s is mounted on %s but it is not a shared or slave mount", m.Source, at)
+		}
+	}
+	return nil
 }
 
 // propagate opens the root's propagation as far as a mount needs it.

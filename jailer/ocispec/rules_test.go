@@ -25,6 +25,9 @@ func testHost() *Host {
 			return specs.LinuxDevice{Path: p, Type: "c", Major: 9, Minor: 7}, nil
 		},
 		Devices: func() ([]specs.LinuxDevice, error) { return []specs.LinuxDevice{{Path: "/dev/all"}}, nil },
+		MountOf: func(p string) (string, string, error) {
+			return "/m", map[string]string{"/shared": "shared:7", "/slave": "master:7"}[p], nil
+		},
 		InDir: func(p string) ([]string, error) {
 			if p == "/dev/dir" {
 				return []string{"/dev/dir/a", "/dev/dir/b"}, nil
@@ -229,3 +232,27 @@ func mountAt(s *specs.Spec, at string) specs.Mount {
 }
 
 func sprint(a ...any) string { return strings.TrimSpace(fmt.Sprintln(a...)) }
+
+func TestPropagation(t *testing.T) {
+	for _, c := range []struct{ source, mode, root, err string }{
+		{"/shared", "shared", "shared", ""},
+		{"/shared", "rslave", "rslave", ""},
+		{"/slave", "slave", "rslave", ""},
+		{"/slave", "rshared", "", "path /slave is mounted on /m but it is not a shared mount"},
+		{"/plain", "rprivate", "", ""},
+		{"/plain", "shared", "", "path /plain is mounted on /m but it is not a shared mount"},
+		{"/plain", "rslave", "", "path /plain is mounted on /m but it is not a shared or slave mount"},
+	} {
+		s, _, err := build(t, func(j *brig.Jail) {
+			j.Mounts = []brig.JailMount{{Type: brig.MountBind, Source: c.source, Target: "/t", Options: []string{"rbind", c.mode}}}
+		})
+		switch {
+		case c.err != "":
+			if !errs.Is(err, errs.Invalid) || err.Error() != c.err {
+				t.Errorf("%+v: %v", c, err)
+			}
+		case err != nil || s.Linux.RootfsPropagation != c.root:
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

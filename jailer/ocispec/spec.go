@@ -20,7 +20,9 @@ type Host struct {
 	Device  func(path string) (specs.LinuxDevice, error)
 	Devices func() ([]specs.LinuxDevice, error)
 	InDir   func(dir string) ([]string, error) // paths of the device nodes in a directory; nil if dir is none
-	Shim    string                             // static program that serves as init
+	// MountOf finds the mount that a path lies on: where it is mounted, and the optional fields of its line in mountinfo (proc(5)).
+	MountOf func(path string) (mountPoint, optional string, err error)
+	Shim    string // static program that serves as init
 }
 
 // Input is one jail and what belongs to it.
@@ -29,6 +31,7 @@ type Input struct {
 	Host         *Host
 	User         User
 	PIDOf, IPCOf int    // host PIDs of the processes to share namespaces with; 0: none
+	Shm          string // directory on the host that is bound to /dev/shm; "": the jail gets one of its own
 	CgroupPath   string // the jail's own, absolute in each hierarchy
 }
 
