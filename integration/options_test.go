@@ -192,6 +192,10 @@ func TestMounts(t *testing.T) {
 	if err := unix.Mount("", plain, "", unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
+	hard := sharedMount(t)
+	if err := unix.Mount("", hard, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		t.Fatal(err)
+	}
 	optional := func(target string) []string {
 		return sh("awk '$5 == \"" + target + "\" {print $7}' /proc/self/mountinfo | cut -d: -f1")
 	}
@@ -208,6 +212,7 @@ func TestMounts(t *testing.T) {
 		{name: "v over /etc/hosts", flags: []string{"-v", dir + "/f:/etc/hosts"}, args: []string{"cat", "/etc/hosts"}, out: "host\n"},
 		{name: "v with spaces", flags: []string{"-v", dir + ":/with space"}, args: []string{"cat", "/with space/f"}, out: "host\n"},
 		{name: "v recursive", flags: []string{"-v", shared + ":/m"}, args: []string{"cat", "/m/below/f"}, out: "deep\n"},
+		{name: "v of a restricted mount", flags: []string{"-v", hard + ":/m"}, args: sh("touch /m/x 2>&1 | grep -c Read-only; awk '$5 == \"/m\" {print $6}' /proc/self/mountinfo"), out: "1\nro,nosuid,nodev,noexec,.*\n"},
 		{name: "v rslave", flags: []string{"-v", shared + ":/m:rslave"}, args: optional("/m"), out: "master\n"},
 		{name: "v shared", flags: []string{"-v", shared + ":/m:shared"}, args: optional("/m"), out: "shared\n"},
 		{name: "v rprivate", flags: []string{"-v", shared + ":/m:rprivate"}, args: optional("/m"), out: "-\n"},

@@ -20,7 +20,7 @@ import (
 func hostFacts(g *cgroups, shim string) (*ocispec.Host, error) {
 	h := &ocispec.Host{
 		CgroupV2: g.v2, Controllers: g.controllers(), Swap: g.swap(), BlkioWeight: g.has("blkio") && sharesByWeight(), Shim: shim, HardLimits: map[string]uint64{},
-		Device: device, Devices: hostDevices, InDir: devicesIn, MountOf: mountOf,
+		Device: device, Devices: hostDevices, InDir: devicesIn, MountOf: mountOf, Kept: keptOptions,
 	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -99,6 +99,23 @@ func mountOf(path string) (mountPoint, optional string, err error) {
 		}
 	}
 	return mountPoint, optional, nil
+}
+
+// keptOptions lists the restrictions of the mount that path lies on (statfs(2)); none for a path that can't be looked at.
+func keptOptions(path string) (out []string) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return nil
+	}
+	for _, o := range []struct {
+		flag int64
+		name string
+	}{{unix.ST_RDONLY, "ro"}, {unix.ST_NOSUID, "nosuid"}, {unix.ST_NODEV, "nodev"}, {unix.ST_NOEXEC, "noexec"}} {
+		if st.Flags&o.flag != 0 {
+			out = append(out, o.name)
+		}
+	}
+	return out
 }
 
 // hostDevices lists all nodes under /dev, but what each container has of its own.

@@ -31,7 +31,15 @@ func mounts(in *Input, s *specs.Spec) ([]string, error) {
 		s.Mounts = append(s.Mounts, m)
 	}
 	for _, m := range j.Mounts {
-		s.Mounts = append(s.Mounts, userMount(m))
+		out := userMount(m)
+		if m.Type != brig.MountTmpfs {
+			for _, o := range in.Host.Kept(m.Source) {
+				if !slices.Contains(out.Options, o) {
+					out.Options = append(out.Options, o)
+				}
+			}
+		}
+		s.Mounts = append(s.Mounts, out)
 		if err := mayPropagate(in.Host, m); err != nil {
 			return nil, err
 		}

@@ -25,6 +25,9 @@ func testHost() *Host {
 			return specs.LinuxDevice{Path: p, Type: "c", Major: 9, Minor: 7}, nil
 		},
 		Devices: func() ([]specs.LinuxDevice, error) { return []specs.LinuxDevice{{Path: "/dev/all"}}, nil },
+		Kept: func(p string) []string {
+			return map[string][]string{"/restricted": {"ro", "nosuid"}}[p]
+		},
 		MountOf: func(p string) (string, string, error) {
 			return "/m", map[string]string{"/shared": "shared:7", "/slave": "master:7"}[p], nil
 		},
@@ -159,8 +162,13 @@ func TestBuild(t *testing.T) {
 		{"read-only", func(j *brig.Jail) { j.Spec.ReadOnly = true }, func(s *specs.Spec) bool {
 			return s.Root.Readonly && !slices.Contains(mountAt(s, "/dev").Options, "ro")
 		}, ""},
+		{"restricted mount", func(j *brig.Jail) {
+			j.Mounts = []brig.JailMount{{Type: brig.MountBind, Source: "/restricted", Target: "/t", Options: []string{"rbind", "rprivate", "ro"}}}
+		}, func(s *specs.Spec) bool {
+			return strings.Join(mountAt(s, "/t").Options, ",") == "rbind,rprivate,ro,nosuid"
+		}, ""},
 		{"shared mount", func(j *brig.Jail) {
-			j.Mounts = []brig.JailMount{{Type: brig.MountBind, Source: "/s", Target: "/s", Options: []string{"rshared"}}}
+			j.Mounts = []brig.JailMount{{Type: brig.MountBind, Source: "/shared", Target: "/s", Options: []string{"rshared"}}}
 		}, func(s *specs.Spec) bool { return s.Linux.RootfsPropagation == "shared" }, ""},
 		{"memory", func(j *brig.Jail) { j.Spec.Limits.Memory = 5 << 20 }, func(s *specs.Spec) bool {
 			return *s.Linux.Resources.Memory.Limit == 5<<20 && s.Linux.Resources.Memory.Swap == nil

@@ -22,7 +22,9 @@ type Host struct {
 	InDir   func(dir string) ([]string, error) // paths of the device nodes in a directory; nil if dir is none
 	// MountOf finds the mount that a path lies on: where it is mounted, and the optional fields of its line in mountinfo (proc(5)).
 	MountOf func(path string) (mountPoint, optional string, err error)
-	Shim    string // static program that serves as init
+	// Kept lists what a bind mount of a path must keep of the mount that the path lies on: ro, nosuid, nodev, noexec. crun would drop them.
+	Kept func(path string) []string
+	Shim string // static program that serves as init
 }
 
 // Input is one jail and what belongs to it.
