@@ -149,6 +149,7 @@ var dockerdDiffers = map[string]string{
 	"exec privileged":               "as run privileged",
 	"run mac-address":               "clients from 25 on ask for addresses per network, which API 1.44 brought",
 	"run network container and mac": "as run mac-address",
+	"volume subpath":                "API 1.45 brought it",
 	"commit signal":                 "dockerd 20.10 does not take STOPSIGNAL as a change",
 	"import platform":               "dockerd 20.10 takes nothing but the system of an import's platform",
 	"zstd":                          "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",

@@ -131,10 +131,10 @@ func TestDevices(t *testing.T) {
 	broken := tempFile(t, "broken.json", `{"defaultAction":`)
 	const read = "dd if=/dev/given bs=1 count=1 2>/dev/null | wc -c"
 	runAll(t, []runCase{
-		{name: "device", flags: []string{"--device", "/dev/net/tun:/dev/given"}, args: sh("ls -l /dev/given | cut -c1; stat -c %t:%T /dev/given; exec 3<>/dev/given && echo open"), out: "c\na:c8\nopen\n"},
-		{name: "device ro", flags: []string{"--device", "/dev/net/tun:/dev/given:r"}, args: sh("exec 3</dev/given && echo read; : >/dev/given"), out: "read\n", err: "(?i)operation not permitted", code: 1},
-		{name: "device without", args: sh("mknod /given c 10 200; exec 3</given"), err: "(?i)operation not permitted", code: 1},
-		{name: "device-cgroup-rule", flags: []string{"--device-cgroup-rule", "c 10:200 r"}, args: sh("mknod /given c 10 200; exec 3</given && echo read"), out: "read\n"},
+		{name: "device", flags: []string{"--device", "/dev/fuse:/dev/given"}, args: sh("ls -l /dev/given | cut -c1; stat -c %t:%T /dev/given; exec 3<>/dev/given && echo open"), out: "c\na:e5\nopen\n"},
+		{name: "device ro", flags: []string{"--device", "/dev/fuse:/dev/given:r"}, args: sh("exec 3</dev/given && echo read; : >/dev/given"), out: "read\n", err: "(?i)operation not permitted", code: 1},
+		{name: "device without", args: sh("mknod /given c 10 229; exec 3</given"), err: "(?i)operation not permitted", code: 1},
+		{name: "device-cgroup-rule", flags: []string{"--device-cgroup-rule", "c 10:229 r"}, args: sh("mknod /given c 10 229; exec 3</given && echo read"), out: "read\n"},
 		{name: "device-cgroup-rule malformed", flags: []string{"--device-cgroup-rule", "c 1:3"}, args: []string{"true"}, err: "(?i)invalid device cgroup (rule )?format", code: 125},
 		{name: "device directory", flags: []string{"--device", "/dev/net:/dev/many"}, args: sh("ls /dev/many"), out: "tun\n"},
 		{name: "device missing", flags: []string{"--device", "/dev/nosuch"}, args: []string{"true"}, err: `error gathering device information while adding custom device "/dev/nosuch": no such file or directory`, code: 127},

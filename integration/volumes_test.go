@@ -21,7 +21,34 @@ func vol(t *testing.T) string {
 	return v
 }
 
-// user runs a script in a container of the image that has things at /vol and /home, with flags; it wants exit code 0.
+func TestVolumeSubpath(t *testing.T) {
+	if reason, differs := dockerdDiffers["volume subpath"]; differs && !bed.server.Owned {
+		t.Skip(reason)
+	}
+	v := vol(t)
+	ok(t, "run", "--rm", "-v", v+":/v", image("busybox"), "sh", "-c", "mkdir -p /v/a/b; echo deep >/v/a/b/f; ln -s a/b /v/in; ln -s /etc /v/abs; ln -s ../../.. /v/out; echo x >/v/file")
+	with := func(sub string) []string {
+		return []string{"run", "--rm", "--mount", "type=volume,src=" + v + ",dst=/m,volume-subpath=" + sub, image("busybox"), "sh", "-c", "ls /m; echo own >/m/own"}
+	}
+	equal(t, "a directory", ok(t, with("a/b")...), "f")
+	equal(t, "through a link", ok(t, with("in")...), "f\nown")
+	for _, sub := range []string{"abs", "out", "nosuch", "file"} {
+		if r := docker(t, with(sub)...); r.Code < 125 || r.Code > 127 {
+			t.Errorf("%s: %s", sub, r)
+		}
+	}
+	fails(t, 125, "subpath must be a relative path within the volume", with("../x")...)
+	equal(t, "where it was written", ok(t, "run", "--rm", "-v", v+":/v", image("busybox"), "cat", "/v/a/b/own"), "own")
+	place := ok(t, "volume", "inspect", "--format", "{{.Mountpoint}}", v)
+	list, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(m.Mountpoint, filepath.Join(filepath.Dir(filepath.Dir(place)), "vm")+"/"), false
+	})
+	if err != nil || len(list) > 0 {
+		t.Errorf("still mounted: %v, %v", list, err)
+	}
+}
+
+// inUser runs a script in a container of the image that has things at /vol and /home, with flags; it wants exit code 0.
 func inUser(t *testing.T, script string, flags ...string) string {
 	t.Helper()
 	return ok(t, append(append(append([]string{"run", "--rm", "-u", "0"}, flags...), image("user")), sh(script)...)...)

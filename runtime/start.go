@@ -85,6 +85,15 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
+	hide, err := c.showSubpaths(ctx, next, j)
+	defer func() {
+		if e := hide(); e != nil {
+			c.log.Warn("after a start", "container", ct.id.Short(), "err", e)
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
 		return errs.Wrap(err, "make the run directory")
 	}
