@@ -1,11 +1,14 @@
 package integration
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // TestLimitsHold exceeds limits and looks at what stops the container.
@@ -117,4 +120,64 @@ func TestPaused(t *testing.T) {
 	equal(t, "killed while it was paused", ok(t, "wait", id), "137")
 	fails(t, 1, "is not running", "pause", id)
 	fails(t, 1, "is not running", "top", id)
+}
+
+// TestTopArguments gives ps what it doesn't know, and what leaves out the column that brig needs.
+func TestTopArguments(t *testing.T) {
+	id := container(t, image("busybox"), "sleep", "600")
+	match(t, "aux", ok(t, "top", id, "aux"), `(?s)^USER +PID +%CPU .*sleep 600`)
+	match(t, "pid in the middle", ok(t, "top", id, "-eo", "comm,pid,args"), `^COMMAND +PID +COMMAND\s*\nsleep +\d+ +sleep 600`)
+	fails(t, 1, "(?i)couldn't find PID field in ps output", "top", id, "-eo", "comm")
+	fails(t, 1, "ps", "top", id, "--nosuch")
+	fails(t, 1, "No such container: nosuch", "top", "nosuch")
+}
+
+// TestContainerPruneCounts removes a stopped container that has written 40 kB.
+func TestContainerPruneCounts(t *testing.T) {
+	label := fresh("prunesize")
+	ok(t, "run", "--label", label, image("busybox"), "dd", "if=/dev/zero", "of=/a", "bs=1k", "count=40")
+	match(t, "ps -s", ok(t, "ps", "-a", "-s", "--filter", "label="+label, "--format", "{{.Size}}"), `^41kB \(virtual `)
+	match(t, "prune", ok(t, "container", "prune", "-f", "--filter", "label="+label), `(?s)^Deleted Containers:\n[0-9a-f]{64}\n\nTotal reclaimed space: 40\.96kB$`)
+}
+
+// TestSettingsOfARun is about options that are neither limits nor mounts.
+func TestSettingsOfARun(t *testing.T) {
+	id := container(t, "--stop-signal", "INT", "--stop-timeout", "60", image("user"), "onint")
+	logged(t, id, "ready")
+	equal(t, "inspect", inspect(t, id, "{{.Config.StopSignal}} {{.Config.StopTimeout}}"), "INT 60")
+	ok(t, "stop", id)
+	equal(t, "stopped by its own signal", inspect(t, id, "{{.State.ExitCode}}"), "7")
+	status, body := post(t, "/v1.41/containers/"+id+"/resize?h=10&w=10")
+	equal(t, "resize of a stopped one", status, 409)
+	match(t, "its words", body, "is not running")
+	if status, body = post(t, "/v1.41/containers/"+id+"/resize?h=x&w=10"); status != 400 {
+		t.Errorf("resize to nonsense: %d %s", status, body)
+	}
+	id = container(t, "--stop-timeout", "0", image("busybox"), "sleep", "600")
+	ok(t, "stop", id)
+	equal(t, "killed at once", inspect(t, id, "{{.State.ExitCode}}"), "137")
+	if bed.server.Owned { // API 1.43
+		id = made(t, ok(t, "create", "--annotation", "a.b=c", image("busybox"), "true"))
+		equal(t, "annotation", inspect(t, id, `{{index .HostConfig.Annotations "a.b"}}`), "c")
+		ok(t, "start", id)
+		equal(t, "wait", ok(t, "wait", id), "0")
+		match(t, "init", ok(t, "run", "--rm", "--init", image("busybox"), "ps", "-o", "pid,comm"), `(?m)^ +1 +\S*init`)
+	}
+}
+
+// post sends an empty POST.
+func post(t *testing.T, path string) (int, string) {
+	t.Helper()
+	client := testbed.Client(bed.server.Host)
+	defer client.CloseIdleConnections()
+	resp, err := client.Post("http://d"+path, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
 }

@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"regexp"
@@ -29,9 +30,12 @@ func api(b *testing.B, client *http.Client, method, path, body string, status in
 	if resp.StatusCode != status {
 		b.Fatalf("%s %s: %s", method, path, resp.Status)
 	}
-	var first json.RawMessage
-	if json.NewDecoder(resp.Body).Decode(&first) == nil && method == http.MethodPost {
-		json.Unmarshal(first, &out)
+	said, err := io.ReadAll(resp.Body)
+	if err == nil && status == http.StatusCreated {
+		err = json.Unmarshal(said, &out)
+	}
+	if err != nil {
+		b.Fatalf("%s %s: %v", method, path, err)
 	}
 	return out
 }
