@@ -12,9 +12,8 @@ import (
 	"github.com/brigd/brig/integration/internal/testbed"
 )
 
-// How the rate of requests is measured: so many requests, over so many connections that stay open, with so many containers there.
+// How the rate of requests is measured: over so many connections that stay open, and with so many containers there.
 const (
-	requests    = 2000
 	connections = 4
 	listed      = 100
 )
@@ -22,17 +21,14 @@ const (
 // apiTasks speak the API without the docker command.
 func apiTasks(busybox string) []task {
 	out := []task{{name: "API: create, start, wait, remove", do: apiCycle(busybox)}}
-	for _, path := range []string{"/_ping", "/containers/json", "/info"} {
-		name := fmt.Sprintf("%d GET %s", requests, path)
-		if path != "/_ping" {
-			name += fmt.Sprintf(", %d containers", listed)
-		}
-		query := ""
-		if path == "/containers/json" {
-			query = "?all=1"
-		}
-		t := task{name: name, size: middle, do: apiRate(path + query)}
-		if path != "/_ping" {
+	for _, r := range []struct {
+		path     string
+		requests int
+		many     bool
+	}{{"/_ping", 2000, false}, {"/containers/json?all=1", 100, true}, {"/info", 200, false}} {
+		t := task{name: fmt.Sprintf("%d GET %s", r.requests, r.path), size: middle, do: apiRate(r.path, r.requests)}
+		if r.many {
+			t.name += fmt.Sprintf(" of %d containers", listed)
 			t.fill, t.end = apiMany(busybox), apiNoneOfMany
 		}
 		out = append(out, t)
@@ -74,8 +70,8 @@ func call(ctx context.Context, client *http.Client, method, path, body string, w
 	return drain(resp.Body)
 }
 
-// apiRate asks for path again and again.
-func apiRate(path string) step {
+// apiRate asks for path so many times, connections of them at once.
+func apiRate(path string, requests int) step {
 	return func(ctx context.Context, s *server) error {
 		var all sync.WaitGroup
 		failed := make([]error, connections)
