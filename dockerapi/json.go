@@ -24,7 +24,9 @@ func (r *request) decode(v any) error {
 
 // decodeOptional reads the request's JSON body into v if there is one, and reports whether there was. The body is read to its end.
 func (r *request) decodeOptional(v any) (bool, error) {
+	done := r.hurry()
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxJSON))
+	done()
 	var tooLong *http.MaxBytesError
 	if errors.As(err, &tooLong) {
 		return false, errs.New(errs.Invalid, "the request's body is larger than %d bytes", maxJSON)

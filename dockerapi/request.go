@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/brigd/brig/internal/errs"
 )
@@ -16,6 +17,19 @@ type request struct {
 	vars    map[string]string // the path pattern's variables
 	query   url.Values
 	version Version
+	reading func(within time.Duration) // bounds the time for what is read of the body from now on; 0: no bound; nil: there is none to set
+}
+
+// bodyTime is how long a client may take to send a body that is read as a whole. Archives may take any time.
+const bodyTime = time.Minute
+
+// hurry bounds the time for the body until the returned function is called.
+func (r *request) hurry() (done func()) {
+	if r.reading == nil {
+		return func() {}
+	}
+	r.reading(bodyTime)
+	return func() { r.reading(0) }
 }
 
 // truth reads a query value as Docker does: "", 0, no, false and none are false, all else is true.
@@ -62,6 +76,7 @@ func (r *request) filters(known ...string) (filters, error) {
 
 // drain reads away a body that nobody wants, at most maxJSON of it: only when it has been read does the server see the client go.
 func (r *request) drain() error {
+	defer r.hurry()()
 	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxJSON+1))
 	if err == nil && n > maxJSON {
 		err = errs.New(errs.Invalid, "the request's body is larger than %d bytes", maxJSON)

@@ -49,6 +49,6 @@ func (s *Server) adapt(h handler) http.Handler {
 			writeError(a, err)
 			return
 		}
-		s.serve(h, a, &request{Request: hr, vars: vars, query: hr.URL.Query(), version: v})
+		s.serve(h, a, &request{Request: hr, vars: vars, query: hr.URL.Query(), version: v, reading: a.reading})
 	})
 }

@@ -73,11 +73,12 @@ type Config struct {
 // Server answers the Docker Engine API. It holds no state of its own and is safe for concurrent use.
 type Server struct {
 	Backends
-	log     *slog.Logger
-	version string
-	ostype  string
-	host    createHost
-	mux     *mux.Router
+	log      *slog.Logger
+	version  string
+	ostype   string
+	host     createHost
+	mux      *mux.Router
+	patience time.Duration // for bodies, at most bodyTime; tests have less
 	// logDefault is Config's, its driver never empty.
 	logDefault brig.LogConfig
 }
@@ -93,7 +94,7 @@ func New(c Config) (*Server, error) {
 	if c.OSType == "" {
 		c.OSType = goruntime.GOOS
 	}
-	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType, logDefault: logopts.Merge(brig.LogConfig{}, c.LogDefault)}
+	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType, patience: bodyTime, logDefault: logopts.Merge(brig.LogConfig{}, c.LogDefault)}
 	s.host = createHost{NCPU: goruntime.NumCPU(), OS: c.OSType, Log: s.logDefault, CgroupNS: c.CgroupNS, Runtime: c.Runtime}
 	s.mux = s.newMux()
 	return s, nil
@@ -102,7 +103,7 @@ func New(c Config) (*Server, error) {
 // ServeHTTP implements http.Handler: headers that every answer has, panics, the access log, then the route's handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	a := &answer{ResponseWriter: w}
+	a := &answer{ResponseWriter: w, patience: s.patience}
 	h := w.Header()
 	h.Set("Server", "brig/"+s.version+" ("+s.ostype+")")
 	h.Set("Api-Version", MaxVersion.String())
@@ -125,6 +126,9 @@ func (s *Server) finish(a *answer, r *http.Request, begin time.Time) {
 			writeError(a, errs.New(errs.Internal, "internal error: see the daemon's log"))
 			p = nil
 		}
+	}
+	if !a.hijacked && r.ContentLength != 0 {
+		a.reading(bodyTime) // net/http reads what the handler has left of the body
 	}
 	s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", a.status, "took", time.Since(begin))
 	if p != nil && !a.hijacked {
@@ -158,6 +162,7 @@ type answer struct {
 	http.ResponseWriter
 	status   int
 	hijacked bool
+	patience time.Duration // Server's
 }
 
 func (a *answer) begun() bool { return a.status != 0 || a.hijacked }
@@ -182,6 +187,15 @@ func (a *answer) Flush() {
 		a.WriteHeader(http.StatusOK)
 	}
 	http.NewResponseController(a.ResponseWriter).Flush() // fails only where the connection has failed; the next Write says so
+}
+
+// reading bounds the time in which the rest of the request's body must come; 0: it may take any time.
+func (a *answer) reading(within time.Duration) {
+	var at time.Time
+	if within > 0 {
+		at = time.Now().Add(min(within, a.patience))
+	}
+	http.NewResponseController(a.ResponseWriter).SetReadDeadline(at) // fails only where there is no connection to wait for
 }
 
 // takeOver hands the connection to the caller, who closes it.
