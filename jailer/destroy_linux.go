@@ -11,6 +11,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/jailer/shim"
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +22,14 @@ const patience = 10 * time.Second
 // Adopt looks at a jail that an earlier daemon made. See runtime.Jails.
 func (j *Jailer) Adopt(ctx context.Context, h *brig.Handle) (running bool, exit *brig.Exit, err error) {
 	if alive(h) {
-		f, err := ask(ctx, h, shim.ReqPing)
+		wake(h)
+		limited, cancel := context.WithTimeout(ctx, patience)
+		f, err := ask(limited, h, shim.ReqPing)
+		silent := limited.Err() != nil
+		cancel()
 		switch {
+		case ctx.Err() == nil && silent:
+			return true, nil, nil // it is there, and its end will show, or somebody kills it
 		case ctx.Err() != nil:
 			return false, nil, ctx.Err()
 		case err == nil && len(f) > 1 && f[1] == "1":
@@ -47,6 +54,7 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	j.dropFilter(h.JailID)
 	// A frozen process can't be killed, and the shim waits for its end.
 	failed := []error{j.groups.thaw(group), j.endShim(ctx, h)}
+	fault.Point("jail.shimended")
 	failed = append(failed, j.groups.kill(ctx, group))
 	failed = append(failed, j.groups.remove(group))
 	if err := errors.Join(failed...); err != nil {
@@ -55,6 +63,7 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	if filepath.Dir(group) == CgroupParent(j.cfg.Instance) {
 		j.dropParent()
 	}
+	fault.Point("jail.ungrouped")
 	if err := dropShm(h.Dir); err != nil {
 		return err
 	}
@@ -64,6 +73,7 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 // endShim tells the shim to go and waits for its end, unless it still has output for an attached client.
 func (j *Jailer) endShim(ctx context.Context, h *brig.Handle) error {
 	defer j.reap()
+	wake(h)
 	quit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	f, err := ask(quit, h, shim.ReqQuit)

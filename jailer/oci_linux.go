@@ -12,6 +12,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/logfile/logline"
 	"github.com/brigd/brig/internal/undo"
 	"github.com/brigd/brig/jailer/ocispec"
@@ -72,6 +73,7 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 	if err = os.WriteFile(filepath.Join(b.Dir, cgroupName), []byte(group), 0o600); err != nil {
 		return nil, nil, err
 	}
+	fault.Point("jail.bundled")
 	pid, start, err := j.spawnShim(b, group)
 	if err != nil {
 		return nil, nil, errs.Wrap(err, "start brig-shim")

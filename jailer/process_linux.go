@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/jailer/ocispec"
 	"github.com/brigd/brig/jailer/shim"
 	"golang.org/x/sys/unix"
@@ -100,6 +102,7 @@ func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig
 		return 0, nil, errs.As(errs.NotFound, err)
 	}
 	defer os.Remove(file)
+	fault.Point("exec.written")
 	argv := j.argv(h, "exec", "--detach", "--process", file, "--pid-file", id.Short()+".pid")
 	if spec.TTY {
 		argv = append(argv, "--console-socket", id.Short()+".tty")
@@ -169,13 +172,57 @@ func (j *Jailer) execProcess(b *brig.Jail, spec brig.ExecSpec) (any, error) {
 	return ocispec.Exec(&ocispec.Input{Jail: b, Host: j.host, User: u}, spec)
 }
 
-// Signal sends a signal. NotFound: the process has ended, or never ran.
+// Signal sends a signal. NotFound: the process has ended, or never ran. A shim that somebody has stopped is told to go on. One that
+// doesn't answer all the same is an error, Unavailable; if the main process is to be killed, the shim is killed first, and then
+// no one knows the exit code.
 func (j *Jailer) Signal(ctx context.Context, h *brig.Handle, exec brig.ID, sig int) error {
-	_, err := ask(ctx, h, shim.ReqSignal, string(exec), strconv.Itoa(sig))
+	wake(h)
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := ask(limited, h, shim.ReqSignal, string(exec), strconv.Itoa(sig))
+	if limited.Err() != nil && ctx.Err() == nil {
+		if exec == "" && sig == int(unix.SIGKILL) {
+			return errs.Wrap(j.killSilent(ctx, h), "kill container %s, whose shim doesn't answer", h.JailID)
+		}
+		return errs.New(errs.Unavailable, "the container's shim doesn't answer")
+	}
 	if errs.Is(err, errs.NotFound) && exec == "" && alive(h) {
 		return signalChild(h, sig, err)
 	}
 	return err
+}
+
+// killSilent kills a shim that doesn't answer, and all that is in the jail.
+func (j *Jailer) killSilent(ctx context.Context, h *brig.Handle) error {
+	if err := killAndWait(ctx, h.ShimPID, func() bool { return alive(h) }); err != nil {
+		return err
+	}
+	return j.groups.kill(ctx, j.cgroup(h))
+}
+
+// wake lets a shim go on that has been stopped by a signal: it could answer nothing, and what waits for it would wait for ever.
+func wake(h *brig.Handle) {
+	if h.ShimPID <= 0 || !stopped(h.ShimPID) {
+		return
+	}
+	fd, err := unix.PidfdOpen(h.ShimPID, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if alive(h) {
+		unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0) // ESRCH: it has ended, as the request will show
+	}
+}
+
+// stopped reports whether pid is in state T: proc_pid_stat(5), the third field.
+func stopped(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	return strings.HasPrefix(rest, "T")
 }
 
 // signalChild signals the main process where the shim lives and can't be asked: its socket has vanished with the run directory. A pid

@@ -18,6 +18,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // host is the Linux side: netlink(7) for links and addresses, nft_linux.go for rules. Networks.mu guards it.
@@ -159,6 +160,7 @@ func (h *host) plug(id brig.ID, w *brig.Network, ep *brig.Endpoint) error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return errs.Wrap(err, "add veth pair %s", veth.Name)
 	}
+	fault.Point("veth.added")
 	return inNetns(ns, func() error { return configure(ep) })
 }
 
@@ -200,6 +202,7 @@ func (h *host) makeNetns(id brig.ID) (*os.File, error) {
 		return nil, errs.Wrap(err, "make the network namespace's file")
 	}
 	f.Close()
+	fault.Point("netns.file")
 	err = onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return errs.Wrap(err, "make a network namespace")
@@ -214,6 +217,7 @@ func (h *host) makeNetns(id brig.ID) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	fault.Point("netns.bound")
 	return os.Open(path)
 }
 
@@ -287,6 +291,7 @@ func (h *host) removeNetns(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return errs.Wrap(err, "unmount network namespace %s", path)
 	}
+	fault.Point("netns.unbound")
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errs.Wrap(err, "remove network namespace %s", path)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // Records is where networks are kept; runtime's Records has the same methods.
@@ -213,8 +214,12 @@ func (n *Networks) join(ctx context.Context, c *brig.Container, w *brig.Network,
 	if err := n.host.plug(c.ID, w, ep); err != nil {
 		return err
 	}
+	fault.Point("net.plugged")
 	if len(bindings) > 0 {
-		return n.publish()
+		if err := n.publish(); err != nil {
+			return err
+		}
+		fault.Point("net.published")
 	}
 	return nil
 }
@@ -289,11 +294,13 @@ func (n *Networks) leave(_ context.Context, id brig.ID) error {
 	var err error
 	if len(p.bindings) > 0 {
 		err = n.publish()
+		fault.Point("net.unpublished")
 		n.ports.release(p.bindings)
 	}
 	if e := n.host.release(id); e != nil {
 		err = e
 	}
+	fault.Point("netns.removed")
 	n.reaping.Go(func() { n.reap(p.endpoint) })
 	if err != nil {
 		n.log.Warn("detach from network", "container", id.Short(), "err", err)

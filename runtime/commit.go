@@ -10,6 +10,7 @@ import (
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/changes"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/tarfs"
 )
 
@@ -57,6 +58,7 @@ func (c *Containers) Commit(ctx context.Context, r brig.CommitRequest) (_ brig.D
 			defer func() { err = errors.Join(err, c.thaw(ctx, ct)) }()
 		}
 	}
+	fault.Point("commit.frozen")
 	all, err := c.cfg.RootFS.Diff(ctx, d.RootFS)
 	if err != nil {
 		return "", errs.Wrap(err, "find what container %s changed", d.ID.Short())
@@ -72,6 +74,7 @@ func (c *Containers) Commit(ctx context.Context, r brig.CommitRequest) (_ brig.D
 	if err != nil {
 		return "", err
 	}
+	fault.Point("commit.made")
 	c.event(d, "commit", "comment", r.Comment, "imageID", string(id), "imageRef", ref)
 	return id, nil
 }

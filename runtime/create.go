@@ -229,6 +229,7 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 		c.release(name, ct.id)
 		return errs.Wrap(err, "rename container %s", ct.id.Short())
 	}
+	fault.Point("rename.recorded")
 	c.show(ct, next)
 	c.release(old, ct.id)
 	c.event(next, "rename", "oldName", "/"+old)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // keepExec is how long an exec can be inspected after its end.
@@ -188,6 +189,7 @@ func (c *Containers) launch(ctx context.Context, x *execution, d *brig.Container
 	if err == nil {
 		pid, done, err = c.cfg.Processes.Exec(ctx, d.Handle, j, x.ID, x.Spec, streams)
 	}
+	fault.Point("exec.launched")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer close(x.began)
@@ -247,6 +249,7 @@ func (c *Containers) watchExec(x *execution, done <-chan brig.Exit) {
 	c.mu.Lock()
 	x.Running, x.PID, x.ExitCode, x.ended = false, 0, &exit.Code, time.Now()
 	c.mu.Unlock()
+	fault.Point("exec.ended")
 	c.execEvent(x, "exec_die", "exitCode", strconv.Itoa(exit.Code))
 }
 

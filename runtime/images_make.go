@@ -9,6 +9,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // typeLayerPlain is Docker's media type of an uncompressed layer.
@@ -96,6 +97,7 @@ func (i *Images) makeImage(ctx context.Context, l *lease, n brig.NewImage, ref s
 	if err := doc.add(historyDoc{CreatedBy: n.CreatedBy, Author: n.Author, Comment: n.Comment}, diff); err != nil {
 		return nil, err
 	}
+	fault.Point("commit.layered")
 	return i.describeDoc(ctx, l, doc, layers, ref)
 }
 
@@ -126,7 +128,9 @@ func (i *Images) writeBlob(ctx context.Context, write func(context.Context, io.W
 	if err := write(ctx, w); err != nil {
 		return brig.Descriptor{}, err
 	}
+	fault.Point("blob.written")
 	d, err := w.Commit()
+	fault.Point("blob.placed")
 	d.MediaType = typeLayerPlain
 	return d, err
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // Automatic restarts wait firstBackoff, then twice as long each time up to maxBackoff; after a run of steadyRun they begin anew.
@@ -80,6 +81,7 @@ func (c *Containers) restart(ct *container, halt chan struct{}) {
 	ct.halt = nil
 	c.mu.Unlock()
 	if !closed(halt) {
+		fault.Point("restart.waited")
 		err := c.start(ctx, ct, cur.Clone())
 		if err == nil {
 			return

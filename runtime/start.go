@@ -12,6 +12,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/logopts"
 	"github.com/brigd/brig/internal/undo"
 )
@@ -78,6 +79,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := c.useVolumes(ctx, next); err != nil {
 		return err
 	}
+	fault.Point("start.attached")
 	if err := furnish(ct.root); err != nil {
 		return err
 	}
@@ -97,12 +99,14 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
 		return errs.Wrap(err, "make the run directory")
 	}
+	fault.Point("start.furnished")
 	u.Push("remove run directory", func(context.Context) error { return os.RemoveAll(j.Dir) })
 	h, warnings, err := c.cfg.Jails.Create(ctx, j)
 	if err != nil {
 		return err
 	}
 	u.Push("destroy jail", func(ctx context.Context) error { return c.cfg.Jails.Destroy(ctx, h) })
+	fault.Point("jail.made")
 	for _, w := range append(att.Warnings, warnings...) {
 		c.log.Warn("start with less than asked for", "container", ct.id.Short(), "warning", w)
 	}
@@ -110,12 +114,14 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := c.cfg.Processes.Start(ctx, h); err != nil {
 		return err
 	}
+	fault.Point("jail.started")
 	next.PID, next.Handle, next.Error, next.ExitCode, next.OOMKilled = max(0, h.InitPID), h, "", 0, false
 	next.StartedAt, next.FinishedAt = time.Now().UTC(), ct.rec.FinishedAt
 	next.Health = freshHealth(next)
 	if err := c.save(ctx, ct, next); err != nil {
 		return err
 	}
+	fault.Point("start.recorded")
 	u.Release()
 	c.running(ct, next, j)
 	return nil
@@ -272,6 +278,7 @@ func (c *Containers) startFailed(ctx context.Context, ct *container, err error) 
 	if e := c.commit(ctx, ct, next); e != nil {
 		c.log.Error("record a failed start", "container", ct.id.Short(), "err", e)
 	}
+	fault.Point("startfail.recorded")
 	c.endPending(ct)
 	c.mu.Lock()
 	remove := next.Spec.AutoRemove && !ct.removing

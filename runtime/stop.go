@@ -13,6 +13,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/fault"
 )
 
 // defaultStop is how long a stop waits before it kills, in seconds.
@@ -107,9 +108,11 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
 	c.mu.Lock()
 	ct.rec, ct.jail = next, nil
 	c.mu.Unlock()
+	fault.Point("end.recorded")
 	if err := c.clear(ctx, ct, h); err != nil {
 		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
 	}
+	fault.Point("end.cleared")
 	c.tellEnd(ct, cur, next, exit)
 	switch {
 	case again:
@@ -145,6 +148,7 @@ func (c *Containers) clear(ctx context.Context, ct *container, h *brig.Handle) e
 	var derr error
 	detaching.Go(func() { derr = c.cfg.Networks.Detach(ctx, ct.id) })
 	err := c.cfg.Jails.Destroy(ctx, h)
+	fault.Point("end.destroyed")
 	err = errors.Join(err, c.leaveRoot(ctx, ct))
 	detaching.Wait()
 	return errors.Join(err, derr)
@@ -316,6 +320,7 @@ func (c *Containers) signal(ctx context.Context, ct *container, sig syscall.Sign
 	if err != nil {
 		return errs.Wrap(err, "send signal %d to container %s", int(sig), d.ID.Short())
 	}
+	fault.Point("signal.sent")
 	c.event(d, "kill", "signal", strconv.Itoa(int(sig)))
 	if stops && d.State == brig.Paused {
 		if err := c.Unpause(ctx, string(d.ID)); err != nil && !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.NotFound) {
@@ -405,10 +410,12 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 	if err := c.cfg.Freezer.Pause(ctx, d.Handle); err != nil {
 		return errs.Wrap(err, "cannot pause container %s", ct.id)
 	}
+	fault.Point("pause.frozen")
 	next.Health = unwatched(d)
 	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
 		return errors.Join(err, c.cfg.Freezer.Resume(context.WithoutCancel(ctx), d.Handle))
 	}
+	fault.Point("pause.recorded")
 	c.stopProber(ct)
 	c.event(next, "pause")
 	return nil
@@ -432,9 +439,11 @@ func (c *Containers) Unpause(ctx context.Context, ref string) error {
 	if err := c.cfg.Freezer.Resume(ctx, d.Handle); err != nil {
 		return errs.Wrap(err, "cannot unpause container %s", ct.id)
 	}
+	fault.Point("unpause.thawed")
 	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
 		return err
 	}
+	fault.Point("unpause.recorded")
 	c.startProber(ct, next)
 	c.event(next, "unpause")
 	return nil

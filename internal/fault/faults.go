@@ -17,11 +17,13 @@ type plan struct {
 	name   string
 	passes int // that are still to come
 	log    *os.File
+	file   string // holds the name of the point to die at, read anew at each point
 }
 
 // thePlan is read when the first point is passed.
 var thePlan = sync.OnceValue(func() *plan {
 	p := &plan{passes: 1}
+	p.file = os.Getenv("BRIG_FAULT_FILE")
 	name, n, counted := strings.Cut(os.Getenv("BRIG_FAULT"), ":")
 	p.name = name
 	if counted {
@@ -50,11 +52,21 @@ func Point(name string) {
 	if p.log != nil {
 		fmt.Fprintln(p.log, name)
 	}
+	if p.file != "" {
+		if b, err := os.ReadFile(p.file); err == nil && string(b) == name {
+			die()
+		}
+	}
 	if name != p.name {
 		return
 	}
 	if p.passes--; p.passes == 0 {
-		syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
-		select {} // until the signal has come; nobody passes another point meanwhile
+		die()
 	}
+}
+
+// die doesn't return. The caller holds the plan's lock, so that nobody passes another point before the signal has come.
+func die() {
+	syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+	select {}
 }
