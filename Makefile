@@ -8,7 +8,7 @@ PROGRAMS := brigd brig brig-shim
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs fuzz clean
+.PHONY: faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs fuzz clean
 
 all: build
 
@@ -47,6 +47,15 @@ demo: deps build
 
 bench: deps deps-peers build
 	@$(GO) run ./integration/cmd/bench
+
+# brigd killed at every point of every act, not only in the first one that passes it.
+faults: deps build
+	BRIG_FAULTS=all $(GO) test -count=1 -timeout 60m -run 'Killed' ./integration/
+
+# Mixed load for SOAK=DURATION while brigd is killed every 30 seconds; fails if anything is left.
+SOAK ?= 1m
+soak: deps build
+	@SOAK=$(SOAK) nice -n 10 $(GO) run ./integration/cmd/soak
 
 # The same suite against Debian's dockerd, in a network namespace of its own.
 compare: deps deps-peers

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A deed is one request of an act, and what is so once it has been acknowledged.
@@ -66,6 +67,7 @@ func acts() []act {
 		{name: "service", again: []string{"end.", "jail.shimended"}, deeds: []deed{
 			{do: creates(service, ""), states: "created", named: "/ct"},
 			{do: post("/start"), states: "running"},
+			{do: ready, states: "running"},
 			{do: post("/rename?name=ct2"), states: "running", named: "/ct2"},
 			{do: request("POST", "/containers/ct2/rename?name=ct", ""), states: "running", named: "/ct"},
 			{do: post("/pause"), states: "paused", via: "running"},
@@ -74,6 +76,7 @@ func acts() []act {
 			{do: post("/start"), states: "running"},
 			{do: post("/kill"), states: "exited", code: 137},
 			{do: post("/start"), states: "running"},
+			{do: ready, states: "running"},
 			{do: post("/restart"), states: "running", via: "exited", code: 5},
 			{do: remove, states: "none", via: "exited", code: 137},
 		}},
@@ -107,6 +110,23 @@ func acts() []act {
 	}
 }
 
+// ready waits until the service answers: then its trap is set, too.
+func ready(w *world) bool {
+	for {
+		_, answer, acked := w.call("GET", "/containers/ct/json", "")
+		var s shown
+		if !acked {
+			return false
+		}
+		if err := json.Unmarshal(answer, &s); err != nil {
+			w.t.Fatal(err, string(answer))
+		}
+		if p := s.NetworkSettings.Ports["80/tcp"]; len(p) == 1 && get(w.t, p[0].HostIp+":"+p[0].HostPort) == 404 {
+			return true
+		}
+	}
+}
+
 // execs makes an exec in ct and runs it to its end.
 func execs(w *world) bool {
 	status, answer, acked := w.call("POST", "/containers/ct/exec", `{"Cmd":["sh","-c","echo in"],"AttachStdout":true}`)
@@ -124,7 +144,7 @@ func execs(w *world) bool {
 		select {
 		case <-w.Gone(): // the stream was cut, which an answer without a length doesn't show
 			return false
-		default:
+		case <-time.After(patience):
 			w.t.Fatalf("exec: %d %q", status, answer)
 		}
 	}
@@ -335,7 +355,7 @@ func (w *world) try(tr trial) {
 	w.t.Helper()
 	mark := func(failed bool) {
 		if !failed && w.t.Failed() {
-			w.t.Logf("in act %s, killed at %s\n%s", tr.act.name, tr.point, tailOf(w.Log))
+			w.t.Logf("in act %s, killed at %s\n%s", tr.act.name, tr.point, warnings(w.Log))
 		}
 	}
 	defer mark(w.t.Failed())
@@ -352,4 +372,15 @@ func (w *world) try(tr trial) {
 	}
 	w.judge(tr.act, last, open)
 	w.clear()
+}
+
+// warnings are the last lines of brigd's log that are not about requests.
+func warnings(file string) string {
+	var out []string
+	for line := range strings.Lines(tailOf(file)) {
+		if !strings.Contains(line, `"DEBUG"`) {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
 }

@@ -43,6 +43,12 @@ func newWorld(t *testing.T, bin string) *world {
 	w.Env = []string{"BRIG_FAULT_FILE=" + w.trap, "BRIG_FAULT_LOG=" + w.passed}
 	start(t, w.Server)
 	t.Cleanup(func() {
+		os.Remove(w.trap)
+		select {
+		case <-w.Gone(): // a failed trial
+			start(t, w.Server)
+		default:
+		}
 		if err := stopServer(w.Server); err != nil {
 			t.Error(err)
 		}
@@ -165,7 +171,7 @@ func (w *world) objects() map[string]int {
 	}
 	n["cgroups"] = len(groups)
 	b, _ := os.ReadFile("/proc/self/mountinfo")
-	n["mounts"] = bytes.Count(b, []byte(" "+w.Root+"/store/"))
+	n["mounts"] = bytes.Count(b, []byte(" "+w.Root+"/store/mnt/"))
 	out, _ := exec.Command("nft", "list", "table", "ip", "brig_"+id).Output()
 	n["rules"] = bytes.Count(out, []byte("dnat to"))
 	return n

@@ -102,3 +102,12 @@ func (s *Server) StorageLeft() int {
 	entries, _ := os.ReadDir(filepath.Join(s.Root, "store", "c"))
 	return len(entries)
 }
+
+// Nft runs nft with these arguments.
+func Nft(args ...string) error {
+	out, err := exec.Command("nft", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
