@@ -83,6 +83,9 @@ func (s *Server) containerInspect(ctx context.Context, r *request) (response, er
 // It looks at each of them, so clients have to ask for it.
 func (s *Server) containerSize(ctx context.Context, c *brig.Container) (rw, root int64, err error) {
 	changes, err := s.Terminals.Changes(ctx, string(c.ID))
+	if errs.Is(err, errs.NotFound) { // removed since it was listed
+		return 0, 0, nil
+	}
 	if err != nil {
 		return 0, 0, errs.Wrap(err, "size of container %s", c.ID.Short())
 	}
