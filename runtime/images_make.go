@@ -128,9 +128,8 @@ func (i *Images) writeBlob(ctx context.Context, write func(context.Context, io.W
 	if err := write(ctx, w); err != nil {
 		return brig.Descriptor{}, err
 	}
-	fault.Point("blob.written")
+	fault.Point("commit.written")
 	d, err := w.Commit()
-	fault.Point("blob.placed")
 	d.MediaType = typeLayerPlain
 	return d, err
 }
