@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -95,8 +97,8 @@ func TestTakenAway(t *testing.T) {
 		"run directory": func(string) error { return os.RemoveAll(onlyIn(t, s.Root, "run")) },
 		"network namespace": func(string) error {
 			file := onlyIn(t, s.Root, "netns")
-			if err := syscall.Unmount(file, syscall.MNT_DETACH); err != nil {
-				return err
+			if out, err := exec.Command("umount", "-l", file).CombinedOutput(); err != nil {
+				return fmt.Errorf("umount %s: %w: %s", file, err, out)
 			}
 			return os.Remove(file)
 		},
