@@ -42,6 +42,12 @@ type Meter interface {
 	Stats(ctx context.Context, ref string, o brig.StatsOptions, each func(brig.Stats) error) error
 }
 
+// Updates changes containers that are there.
+type Updates interface {
+	// Update has change alter Spec.Limits, Spec.Restart and HostConfig of a copy, and makes that the container's, live if it runs.
+	Update(ctx context.Context, ref string, change func(*brig.Container) error) (warnings []string, err error)
+}
+
 // Terminals gives access to a container's streams.
 type Terminals interface {
 	// Attach returns when the streams have ended, ctx ended, or the user detached (brig.ErrDetached). On a container that does not run

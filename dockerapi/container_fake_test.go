@@ -211,6 +211,16 @@ func (f *fleet) Wait(_ context.Context, ref string, c brig.WaitCondition) (<-cha
 	return ch, nil
 }
 
+func (f *fleet) Update(_ context.Context, ref string, change func(*brig.Container) error) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, err := f.find(ref)
+	if err == nil {
+		err = change(s.c)
+	}
+	return nil, err
+}
+
 func (f *fleet) Pause(_ context.Context, ref string) error   { return f.move(ref, brig.Paused) }
 func (f *fleet) Unpause(_ context.Context, ref string) error { return f.move(ref, brig.Running) }
 
@@ -461,7 +471,7 @@ func newPort(t *testing.T, prog program) *port {
 		{Image: brig.Image{ID: brig.Digest("sha256:" + strings.Repeat("b", 64)), Layers: []brig.Layer{{Chain: "sha256:c1"}, {Chain: "sha256:c2"}}}, Tags: []string{"child:latest"}},
 	}}
 	s, err := New(Config{Backends: Backends{
-		Containers: f, Lifecycle: f, Freezer: f, Meter: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
+		Containers: f, Lifecycle: f, Freezer: f, Updates: f, Meter: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
 		Transfers: others{}, Pushes: struct{ Pushes }{}, Imports: struct{ Imports }{}, Commits: struct{ Commits }{}, Distributions: struct{ Distributions }{}, ACIs: others{}, Trust: &keyring{}, Volumes: others{}, Networks: struct{ Networks }{}, System: fleetSystem{}, Housekeeping: struct{ Housekeeping }{},
 	}, Version: "test"})
 	if err != nil {

@@ -104,7 +104,7 @@ func TestLifecycleStatuses(t *testing.T) {
 		{"DELETE", "/containers/c2?link=1", 501, "links"},
 		{"DELETE", "/containers/c2?v=1", 204, ""},
 		{"GET", "/containers/c2/json", 404, "No such container: c2"},
-		{"POST", "/containers/c2/update", 501, "not supported"},
+		{"POST", "/containers/c2/update", 400, "got EOF"},
 		{"GET", "/containers/nosuch/attach/ws", 404, "No such container"},
 	} {
 		if status, out := p.call(c.method, c.path, ""); status != c.status || !strings.Contains(out, c.want) {

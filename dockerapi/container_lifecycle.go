@@ -178,7 +178,3 @@ func (s *Server) containerChanges(ctx context.Context, r *request) (response, er
 	}
 	return asJSON(http.StatusOK, out), nil
 }
-
-func (s *Server) containerUpdate(context.Context, *request) (response, error) {
-	return nil, notYet("updating a container's limits is not supported by this version of brig")
-}

@@ -287,6 +287,7 @@ func (f *hostFacts) Events(ctx context.Context, since, until time.Time, ready fu
 type unused struct {
 	Lifecycle
 	Freezer
+	Updates
 	Meter
 	Terminals
 	Execs
@@ -319,7 +320,7 @@ func newDaemon(t *testing.T) *daemon {
 	}
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
-		Containers: d.containers, Lifecycle: u, Freezer: u, Meter: u, Terminals: u, Execs: u, Files: u,
+		Containers: d.containers, Lifecycle: u, Freezer: u, Updates: u, Meter: u, Terminals: u, Execs: u, Files: u,
 		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: nets, System: d.system, Housekeeping: struct{ Housekeeping }{},
 	}})
 	if err != nil {

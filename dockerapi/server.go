@@ -23,6 +23,7 @@ type Backends struct {
 	Containers    Containers
 	Lifecycle     Lifecycle
 	Freezer       Freezer
+	Updates       Updates
 	Meter         Meter
 	Terminals     Terminals
 	Execs         Execs
@@ -47,7 +48,7 @@ func (b *Backends) complete() error {
 		name string
 		set  bool
 	}{
-		{"Containers", b.Containers != nil}, {"Lifecycle", b.Lifecycle != nil}, {"Freezer", b.Freezer != nil}, {"Meter", b.Meter != nil},
+		{"Containers", b.Containers != nil}, {"Lifecycle", b.Lifecycle != nil}, {"Freezer", b.Freezer != nil}, {"Updates", b.Updates != nil}, {"Meter", b.Meter != nil},
 		{"Terminals", b.Terminals != nil}, {"Execs", b.Execs != nil}, {"Files", b.Files != nil}, {"Images", b.Images != nil},
 		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"Commits", b.Commits != nil}, {"Distributions", b.Distributions != nil}, {"ACIs", b.ACIs != nil}, {"Trust", b.Trust != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"System", b.System != nil}, {"Housekeeping", b.Housekeeping != nil},
 	} {

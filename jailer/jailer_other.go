@@ -75,5 +75,8 @@ func (*Jailer) Pause(context.Context, *brig.Handle) error { return errNotHere }
 // Resume returns NotImplemented.
 func (*Jailer) Resume(context.Context, *brig.Handle) error { return errNotHere }
 
+// Limit returns NotImplemented.
+func (*Jailer) Limit(context.Context, *brig.Handle, *brig.Limits) error { return errNotHere }
+
 // Found finds nothing.
 func (*Jailer) Found() []*brig.Handle { return nil }

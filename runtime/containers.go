@@ -42,6 +42,7 @@ type ContainersConfig struct {
 	Processes  Processes
 	Terminals  Terminals
 	Freezer    Freezer
+	Limiter    Limiter
 	Gauge      Gauge
 	Networks   Networks
 	Records    Records

@@ -50,6 +50,7 @@ type proc struct {
 	jail    *brig.Jail
 	started bool
 	frozen  bool
+	limits  brig.Limits
 	exit    *brig.Exit
 	done    chan struct{}
 	ios     []brig.IO
@@ -85,7 +86,7 @@ func (w *world) boot(fatal int) *brigd {
 	w.t.Helper()
 	b := &brigd{world: w, died: make(chan struct{}), joins: map[brig.ID]bool{}}
 	c, err := NewContainers(context.Background(), ContainersConfig{
-		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Records: (*recSeam)(b),
+		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Records: (*recSeam)(b),
 		Images: (*busSeam)(b), Maker: w.maker, Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -272,6 +273,19 @@ func (b *freezeSeam) freeze(h *brig.Handle, on bool) error {
 		return errors.New("no such jail")
 	}
 	p.frozen = on
+	return nil
+}
+
+func (b *freezeSeam) Limit(_ context.Context, h *brig.Handle, l *brig.Limits) error {
+	if err := (*brigd)(b).step("limit"); err != nil {
+		return err
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.jails[h.JailID].limits = *l
+	if l.Memory == 13 {
+		return errors.New("device or resource busy")
+	}
 	return nil
 }
 

@@ -126,6 +126,12 @@ type Freezer interface {
 	Resume(ctx context.Context, h *brig.Handle) error
 }
 
+// Limiter changes limits while a container runs.
+type Limiter interface {
+	// Limit holds the jail to l; what l doesn't name may stay as it was, but for pids.
+	Limit(ctx context.Context, h *brig.Handle, l *brig.Limits) error
+}
+
 // Records is the database. Put and Delete are each one transaction, durable when they return. Delete is idempotent.
 type Records interface {
 	Put(ctx context.Context, puts []brig.Record, deletes []brig.Record) error

@@ -37,6 +37,7 @@ var (
 	_ brt.Terminals  = (*jailer.Jailer)(nil)
 	_ brt.Freezer    = (*jailer.Jailer)(nil)
 	_ brt.Gauge      = (*jailer.Jailer)(nil)
+	_ brt.Limiter    = (*jailer.Jailer)(nil)
 	_ brt.Host       = (*jailer.Jailer)(nil)
 	_ brt.Networks   = (*network.Networks)(nil)
 	_ brt.Records    = (*records.Store)(nil)
@@ -53,6 +54,7 @@ var (
 	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
 	_ dockerapi.Freezer    = (*brt.Containers)(nil)
 	_ dockerapi.Meter      = (*brt.Containers)(nil)
+	_ dockerapi.Updates    = (*brt.Containers)(nil)
 	_ dockerapi.Terminals  = (*brt.Containers)(nil)
 	_ dockerapi.Execs      = (*brt.Containers)(nil)
 	_ dockerapi.Files      = (*brt.Containers)(nil)
@@ -156,7 +158,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err error) {
 	driver, _ := e.store.Driver()
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
-		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Gauge: e.jails,
+		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
 		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir,
 	})
@@ -186,7 +188,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	defer func() { err = errors.Join(err, e.Close()) }()
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
-			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
+			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
 			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(),
