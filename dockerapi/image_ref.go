@@ -39,8 +39,8 @@ func parseImageRef(s, tag string) (imageRef, error) {
 		}
 	}
 	r := imageRef{name: reference.FamiliarName(named)}
-	if _, err := reference.ParseNormalizedNamed(r.name); err != nil { // 64 hex digits alone mean an ID
-		r.name = named.Name()
+	if again, err := reference.ParseNormalizedNamed(r.name); err != nil || again.Name() != named.Name() {
+		r.name = named.Name() // 64 hex digits alone mean an ID, and "docker.io/example.com/x" without its host another repository
 	}
 	if d, ok := named.(reference.Digested); ok {
 		r.tag, r.digest = d.Digest().String(), true

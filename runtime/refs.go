@@ -146,7 +146,11 @@ func familiar(ref string) string {
 	if err != nil {
 		return ref
 	}
-	return reference.FamiliarString(named)
+	short := reference.FamiliarString(named)
+	if again, err := reference.ParseNormalizedNamed(short); err != nil || again.String() != ref {
+		return ref // "docker.io/example.com/x" without its host would be another repository
+	}
+	return short
 }
 
 // familiarSplit returns tags and digests among refs, each familiar and sorted.
