@@ -330,6 +330,7 @@ var steadyRules = []struct {
 	with string
 }{
 	{regexp.MustCompile(`127\.0\.0\.1:\d+/`), "REG/"},
+	{regexp.MustCompile(`/\S*/overlay2/`), "<root>/overlay2/"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<id>"},
 	{regexp.MustCompile(`\b[0-9a-f]{12}\b`), "<short>"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)`), "<time>"},

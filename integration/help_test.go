@@ -152,5 +152,6 @@ var dockerdDiffers = map[string]string{
 	"volume subpath":                "API 1.45 brought it",
 	"commit signal":                 "dockerd 20.10 does not take STOPSIGNAL as a change",
 	"import platform":               "dockerd 20.10 takes nothing but the system of an import's platform",
+	"log rotation":                  "a follower of dockerd's misses lines while the log is rotated faster than it reads",
 	"zstd":                          "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
 }

@@ -90,7 +90,7 @@ func jsonOf(t *testing.T, v any) string {
 }
 
 func TestPruneImages(t *testing.T) {
-	id := made(t, ok(t, "create", "--label", "prune=yes", image("busybox"), "sh", "-c", "date +%s%N >/n; dd if=/dev/zero of=/big bs=1k count=30"))
+	id := made(t, ok(t, "create", "--label", "prune=yes", image("busybox"), "sh", "-c", "head -c 30 /dev/urandom >/n; dd if=/dev/zero of=/big bs=1k count=30"))
 	ok(t, "start", "-a", id)
 	name := fresh("pruned")
 	first := ok(t, "commit", id, name)
