@@ -16,7 +16,7 @@ var dockerdLines = []struct{ line, why string }{
 	{`^ +"(SandboxID|SandboxKey)": `, "brig has no sandboxes beside the container"},
 	{`^ +"Runtime": `, "brig fills in the default runtime at creation, as later daemons do, and it is crun"},
 	{`^ +"Error": null`, "later daemons leave an empty error out"},
-	{`^ +"(BuildTime|GitCommit|InitBinary|CDISpecDirs)": `, "brig's own build; no init program on a host that lacks one; a later field"},
+	{`^ +"(InitBinary|CDISpecDirs)": `, "no init program on a host that lacks one; a later field"},
 	{`^ +"AllowNondistributableArtifacts(CIDRs|Hostnames)": `, "null in 1.48 and omitted later"},
 	{`^ +"(BuildCache|Warnings)": (null|\[\])`, "brig answers an empty list"},
 	{`^ +"(crun|runc|io\.containerd\..*)": \{`, "the names of runtimes"},

@@ -276,7 +276,7 @@ func steadyJSON(key string, v any, shape bool) any {
 	case map[string]any:
 		out := map[string]any{}
 		for k, e := range v {
-			if k != "ParentId" { // set by who built the image
+			if k != "ParentId" && k != "BuildTime" && k != "GitCommit" { // set by who built the image or the program
 				out[steady(k)] = steadyJSON(k, e, shape)
 			}
 		}
