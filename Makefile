@@ -4,7 +4,7 @@ GO       ?= go
 # Clients parse it: semantic versioning, with the commit as build metadata.
 VERSION  := 0.1.0+$(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS := brigd brig brig-shim
+PROGRAMS := brigd brig brig-shim brig-net
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 

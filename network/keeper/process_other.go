@@ -1,0 +1,6 @@
+//go:build !linux
+
+package keeper
+
+// Prefer does nothing: this system has no such setting that a process may give itself.
+func Prefer() error { return nil }
