@@ -12,14 +12,22 @@ import (
 // busLag is how many events a subscriber may be behind before it is cut off.
 const busLag = 1024
 
+// busBytes bounds the history's texts, in bytes: a label may be long.
+const busBytes = 8 << 20
+
+// A Journal keeps events beyond the process. Append is called by one goroutine at a time; it deals with its own errors.
+type Journal interface{ Append(brig.Event) }
+
 // A Bus carries events from the orchestrators to whoever listens. It remembers the newest ones. Its methods may be used from
 // several goroutines; every subscriber sees the events in the order of publishing.
 type Bus struct {
-	size int // of the history, in events
+	size    int // of the history, in events
+	journal Journal
 
-	mu   sync.Mutex
-	past []brig.Event // the newest, oldest first; at most size
-	subs map[*subscriber]bool
+	mu    sync.Mutex
+	past  []brig.Event // the newest, oldest first; at most size, and busBytes unless it is only one
+	bytes int          // of past
+	subs  map[*subscriber]bool
 }
 
 // A subscriber's channel is closed, by Publish, once it is full.
@@ -28,17 +36,27 @@ type subscriber struct{ c chan brig.Event }
 // NewBus returns a bus that remembers the newest size events.
 func NewBus(size int) *Bus { return &Bus{size: size, subs: map[*subscriber]bool{}} }
 
-// Publish sends e to all subscribers and sets its Time if that is zero. It never waits: a subscriber that is too far behind is cut off.
+// Keep has past, of a former process, come before all that is published, and j take what is published from now on. It is called before
+// the bus is used.
+func (b *Bus) Keep(j Journal, past []brig.Event) {
+	for _, e := range past {
+		b.remember(e)
+	}
+	b.journal = j
+}
+
+// Publish sends e to all subscribers and sets its Time if that is zero. It never waits for one: who is too far behind is cut off. The
+// journal has an event before any subscriber.
 func (b *Bus) Publish(e brig.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	b.past = append(b.past, e)
-	if n := len(b.past) - b.size; n > 0 {
-		b.past = append(b.past[:0:0], b.past[n:]...)
+	if b.journal != nil {
+		b.journal.Append(e)
 	}
+	b.remember(e)
 	for s := range b.subs {
 		select {
 		case s.c <- e:
@@ -47,6 +65,28 @@ func (b *Bus) Publish(e brig.Event) {
 			close(s.c)
 		}
 	}
+}
+
+// remember adds e to the history and drops what is too much of it. The caller holds the lock, or is alone.
+func (b *Bus) remember(e brig.Event) {
+	b.past = append(b.past, e)
+	b.bytes += eventBytes(e)
+	n := 0
+	for len(b.past)-n > b.size || b.bytes > busBytes && len(b.past)-n > 1 {
+		b.bytes -= eventBytes(b.past[n])
+		n++
+	}
+	clear(b.past[:n]) // the array lives on until append makes a new one
+	b.past = b.past[n:]
+}
+
+// eventBytes is the length of e's texts.
+func eventBytes(e brig.Event) int {
+	n := len(e.Type) + len(e.Action) + len(e.ActorID)
+	for k, v := range e.Attributes {
+		n += len(k) + len(v)
+	}
+	return n
 }
 
 // Events calls each for the past events from since on, then for new ones, until until or ctx ends, or each fails. As with dockerd, a zero

@@ -132,3 +132,58 @@ func TestBusSlowReader(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// shelf is a journal in memory. told is how many events subscribers had been sent before it had them.
+type shelf struct {
+	bus    *Bus
+	events []brig.Event
+	told   int
+}
+
+func (s *shelf) Append(e brig.Event) {
+	for sub := range s.bus.subs {
+		s.told += len(sub.c)
+	}
+	s.events = append(s.events, e)
+}
+
+func TestBusGoesOnWithAJournal(t *testing.T) {
+	b := NewBus(3)
+	kept := &shelf{bus: b}
+	b.Keep(kept, []brig.Event{at(1, "a"), at(2, "b"), at(3, "c"), at(4, "d")})
+	b.Publish(at(5, "e"))
+	var got string
+	err := b.Events(t.Context(), time.Unix(1, 0), time.Unix(1000, 0), nil, func(e brig.Event) error { got += e.Action; return nil })
+	if err != nil || got != "cde" {
+		t.Errorf("history %q, %v", got, err)
+	}
+	if len(kept.events) != 1 || kept.events[0].Action != "e" {
+		t.Errorf("the journal got %v", kept.events)
+	}
+}
+
+// An event is in the journal before a subscriber has it.
+func TestBusWritesBeforeItTells(t *testing.T) {
+	b := NewBus(3)
+	kept := &shelf{bus: b}
+	b.Keep(kept, nil)
+	_, sub := b.subscribe(time.Time{}, time.Time{})
+	b.Publish(at(1, "a"))
+	if len(kept.events) != 1 || kept.told != 0 || len(sub.c) != 1 {
+		t.Errorf("%d events kept, %d told before, %d told", len(kept.events), kept.told, len(sub.c))
+	}
+}
+
+func TestBusHistoryIsBoundedInBytes(t *testing.T) {
+	b := NewBus(1000)
+	for i := range 40 {
+		b.Publish(brig.Event{Action: fmt.Sprint(i), Attributes: map[string]string{"x": strings.Repeat("x", 1<<20)}})
+	}
+	if n := len(b.past); n < 4 || n > 8 || b.bytes > busBytes || b.past[n-1].Action != "39" {
+		t.Errorf("%d events of %d bytes", n, b.bytes)
+	}
+	b.Publish(brig.Event{Action: strings.Repeat("x", 2*busBytes)})
+	if len(b.past) != 1 {
+		t.Errorf("%d events", len(b.past))
+	}
+}

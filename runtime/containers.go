@@ -377,6 +377,14 @@ func (c *Containers) networkEvents(d *brig.Container, action string) {
 	}
 }
 
+// leftEvents publishes that d has left its networks, and its volumes if it had them mounted, in Docker's order.
+func (c *Containers) leftEvents(d *brig.Container, mounted bool) {
+	c.networkEvents(d, "disconnect")
+	if mounted {
+		c.volumeEvents(d, "unmount")
+	}
+}
+
 // volumeEvents publishes "mount" or "unmount" for each volume of d.
 func (c *Containers) volumeEvents(d *brig.Container, action string) {
 	for _, m := range d.Mounts {

@@ -74,8 +74,16 @@ func (c *Containers) ExecCreate(_ context.Context, ref string, spec brig.ExecSpe
 	}
 	c.execs[x.ID] = x
 	c.mu.Unlock()
-	c.execEvent(x, "exec_create: "+strings.Join(spec.Args, " "))
+	c.execEvent(x, "exec_create: "+commandLine(spec.Args))
 	return x.ID, nil
+}
+
+// commandLine is a command as dockerd's events have it: with a blank after its name, even if there are no arguments.
+func commandLine(args []string) string {
+	if len(args) == 1 {
+		return args[0] + " "
+	}
+	return strings.Join(args, " ")
 }
 
 func (c *Containers) execEvent(x *execution, action string, pairs ...string) {
@@ -146,7 +154,7 @@ func (c *Containers) ExecStart(ctx context.Context, exec string, detach bool, st
 	if err := c.claimExec(x); err != nil {
 		return err
 	}
-	c.execEvent(x, "exec_start: "+strings.Join(x.Spec.Args, " "))
+	c.execEvent(x, "exec_start: "+commandLine(x.Spec.Args))
 	detached := make(chan struct{})
 	if detach {
 		streams, ctx = brig.IO{Attached: streams.Attached}, context.WithoutCancel(ctx)

@@ -97,7 +97,7 @@ func TestHealthLife(t *testing.T) {
 		if got, want := w.healthEvents(), []string{"healthy", "unhealthy", "healthy", "healthy"}; !slices.Equal(got, want) {
 			t.Errorf("events %q, want %q", got, want)
 		}
-		for _, want := range []string{"container exec_create: probe", "container exec_start: probe", "container exec_die"} {
+		for _, want := range []string{"container exec_create: probe ", "container exec_start: probe ", "container exec_die"} {
 			if !slices.Contains(w.actions(), want) {
 				t.Errorf("no event %q", want)
 			}

@@ -209,7 +209,8 @@ func (i *Images) finish(ctx context.Context, e *imageEntry, r *removal) (out []b
 	}
 	i.aci.forget(r.img.ID)
 	chains := e.lease.release(ctx)
-	i.event("delete", r.img, string(r.img.ID), string(r.img.ID))
+	// dockerd has no labels here either: it looks for them in an image that is gone.
+	i.event("delete", &brig.Image{}, string(r.img.ID), string(r.img.ID))
 	out = append(out, brig.ImageDeleted{Deleted: string(r.img.ID)})
 	for _, c := range chains {
 		out = append(out, brig.ImageDeleted{Deleted: string(c)})

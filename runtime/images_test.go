@@ -247,8 +247,8 @@ func TestEventsOfImages(t *testing.T) {
 	}
 	var got []string
 	err := d.Bus.Events(t.Context(), time.Time{}, time.Now(), nil, func(e brig.Event) error {
-		if e.Attributes["of"] != "a:1" || e.Type != "image" {
-			t.Errorf("event without the image's label: %+v", e)
+		if (e.Attributes["of"] == "a:1") == (e.Action == "delete") || e.Type != "image" { // dockerd has no labels where the image is gone
+			t.Errorf("event without the image's label, or with one: %+v", e)
 		}
 		got = append(got, e.Action+" "+strings.ReplaceAll(e.ActorID+" "+e.Attributes["name"], id, "ID"))
 		return nil

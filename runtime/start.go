@@ -76,9 +76,14 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
+	c.networkEvents(next, "connect")
+	mounted := false
+	u.Push("tell of it", func(context.Context) error { c.leftEvents(next, mounted); return nil })
 	if err := c.useVolumes(ctx, next); err != nil {
 		return err
 	}
+	c.volumeEvents(next, "mount")
+	mounted = true
 	fault.Point("start.attached")
 	if err := furnish(ct.root); err != nil {
 		return err
@@ -136,8 +141,6 @@ func (c *Containers) running(ct *container, next *brig.Container, j *brig.Jail) 
 	}
 	c.mu.Unlock()
 	if j != nil {
-		c.networkEvents(next, "connect")
-		c.volumeEvents(next, "mount")
 		c.event(next, "start")
 	}
 	c.startProber(ct, next)

@@ -161,8 +161,7 @@ func (c *Containers) tellEnd(ct *container, cur, next *brig.Container, exit brig
 	}
 	ran := int64(next.FinishedAt.Sub(cur.StartedAt).Seconds())
 	c.event(next, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(max(0, ran), 10))
-	c.networkEvents(cur, "disconnect")
-	c.volumeEvents(cur, "unmount")
+	c.leftEvents(cur, true)
 	if next.State == brig.Exited {
 		c.rest(ct, next)
 	}

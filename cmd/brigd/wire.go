@@ -16,6 +16,7 @@ import (
 	"github.com/brigd/brig/internal/config"
 	"github.com/brigd/brig/internal/discovery"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/journal"
 	"github.com/brigd/brig/internal/records"
 	"github.com/brigd/brig/internal/trust"
 	"github.com/brigd/brig/jailer"
@@ -49,6 +50,7 @@ var (
 	_ brt.ACIs       = (*convert.Converter)(nil)
 	_ brt.ACIWeb     = (*discovery.Client)(nil)
 	_ brt.ImageMaker = (*brt.Images)(nil)
+	_ brt.Journal    = (*journal.Journal)(nil)
 
 	_ dockerapi.Containers = (*brt.Containers)(nil)
 	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
@@ -70,7 +72,7 @@ var (
 	_ dockerapi.Housekeeping = (*housekeeper)(nil)
 )
 
-// busSize is how many past events docker events --since can see.
+// busSize is how many past events docker events --since can see, also those of former processes on the same root.
 const busSize = 1024
 
 // engine is all parts of one brigd, wired. Parts are closed in the reverse order of their making.
@@ -110,6 +112,12 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, err
 	}
 	e.closers = append(e.closers, e.root.Close)
+	events, past, err := journal.Open(e.root.path("events"), busSize, log)
+	if err != nil {
+		return nil, err
+	}
+	e.closers = append(e.closers, events.Close)
+	e.bus.Keep(events, past)
 	if e.records, err = records.Open(e.root.path("brig.db")); err != nil {
 		return nil, err
 	}
