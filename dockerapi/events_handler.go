@@ -82,13 +82,10 @@ func newEventMessage(e brig.Event) eventMessage {
 	return m
 }
 
-// event reports whether the filters let m pass. Names and IDs match by prefix, as dockerd has it.
+// event reports whether the filters let m pass. Names and IDs match by prefix, and whatever the event's type is, as dockerd has it.
 func (f filters) event(m *events.Message) bool {
 	for _, object := range []string{"container", "volume", "network", "daemon", "plugin", "node", "service", "secret", "config"} {
 		if !f.prefix(object, m.Actor.ID) && !f.prefix(object, m.Actor.Attributes["name"]) {
-			return false
-		}
-		if f.has(object) && string(m.Type) != object {
 			return false
 		}
 	}
