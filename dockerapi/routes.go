@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"slices"
 
 	"github.com/gorilla/mux"
@@ -27,22 +28,29 @@ func (s *Server) routes() []route {
 func (s *Server) newMux() *mux.Router {
 	m := mux.NewRouter()
 	for _, rt := range s.routes() {
-		h := s.adapt(rt.h)
+		h := s.adapt(template(rt.path), rt.h)
 		if rt.since != unversioned {
 			m.Methods(rt.method).Path("/v{version:[0-9.]+}" + rt.path).Handler(h)
 		}
 		m.Methods(rt.method).Path(rt.path).Handler(h)
 	}
-	unknown := s.adapt(func(context.Context, *request) (response, error) { return nil, pageNotFound() })
+	unknown := s.adapt("", func(context.Context, *request) (response, error) { return nil, pageNotFound() })
 	m.Handle("/v{version:[0-9.]+}/{path:.*}", unknown)
 	m.NotFoundHandler, m.MethodNotAllowedHandler = unknown, unknown
 	return m
 }
 
-// adapt makes a handler an http.Handler.
-func (s *Server) adapt(h handler) http.Handler {
+// pattern is what a variable of a mux pattern must match.
+var pattern = regexp.MustCompile(`:[^{}]+\}`)
+
+// template is a route's path without the patterns of its variables.
+func template(path string) string { return pattern.ReplaceAllString(path, "}") }
+
+// adapt makes a handler an http.Handler. route is its template.
+func (s *Server) adapt(route string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		a := w.(*answer) // ServeHTTP made it
+		a.route = route
 		vars := mux.Vars(hr)
 		v, err := parseVersion(vars["version"])
 		if err != nil {

@@ -69,6 +69,9 @@ type Config struct {
 	LogDefault brig.LogConfig
 	// What a container gets that doesn't choose, for inspect to show: cgroup namespace ("host", "private") and OCI runtime. "": not shown.
 	CgroupNS, Runtime string
+	// Answered, if not nil, is told of each request that has been answered, or handed over (status 101): its route's template, such as
+	// /containers/{name}/json, or "other" for both where there is no such route, and how long it took. It must not wait.
+	Answered func(method, route string, status int, took time.Duration)
 }
 
 // Server answers the Docker Engine API. It holds no state of its own and is safe for concurrent use.
@@ -79,7 +82,8 @@ type Server struct {
 	ostype   string
 	host     createHost
 	mux      *mux.Router
-	patience time.Duration // for bodies, at most bodyTime; tests have less
+	answered func(method, route string, status int, took time.Duration) // Config's; may be nil
+	patience time.Duration                                              // for bodies, at most bodyTime; tests have less
 	// logDefault is Config's, its driver never empty.
 	logDefault brig.LogConfig
 }
@@ -95,7 +99,7 @@ func New(c Config) (*Server, error) {
 	if c.OSType == "" {
 		c.OSType = goruntime.GOOS
 	}
-	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType, patience: bodyTime, logDefault: logopts.Merge(brig.LogConfig{}, c.LogDefault)}
+	s := &Server{Backends: c.Backends, log: c.Log, version: c.Version, ostype: c.OSType, answered: c.Answered, patience: bodyTime, logDefault: logopts.Merge(brig.LogConfig{}, c.LogDefault)}
 	s.host = createHost{NCPU: goruntime.NumCPU(), OS: c.OSType, Log: s.logDefault, CgroupNS: c.CgroupNS, Runtime: c.Runtime}
 	s.mux = s.newMux()
 	return s, nil
@@ -131,7 +135,15 @@ func (s *Server) finish(a *answer, r *http.Request, begin time.Time) {
 	if !a.hijacked && r.ContentLength != 0 {
 		a.reading(bodyTime) // net/http reads what the handler has left of the body
 	}
-	s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", a.status, "took", time.Since(begin))
+	took := time.Since(begin)
+	s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", a.status, "took", took)
+	switch {
+	case s.answered == nil:
+	case a.route == "":
+		s.answered("other", "other", a.status, took)
+	default:
+		s.answered(r.Method, a.route, a.status, took)
+	}
 	if p != nil && !a.hijacked {
 		panic(http.ErrAbortHandler)
 	}
@@ -163,6 +175,7 @@ type answer struct {
 	http.ResponseWriter
 	status   int
 	hijacked bool
+	route    string        // its template; "": none of the table's
 	patience time.Duration // Server's
 }
 

@@ -3,10 +3,12 @@ package dockerapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -296,5 +298,30 @@ func TestClientGoesAway(t *testing.T) {
 			t.Fatalf("%s goes on without a client", path)
 		}
 		d.stop()
+	}
+}
+
+// Whatever a client sends, the hook hears a template of the table's, or "other": what it counts by is bounded.
+func TestAnsweredHearsTemplates(t *testing.T) {
+	var got []string
+	s := newDaemon(t).server
+	s.answered = func(method, route string, status int, took time.Duration) {
+		got = append(got, fmt.Sprint(method, " ", route, " ", status))
+		if took <= 0 {
+			t.Errorf("took %v", took)
+		}
+	}
+	for _, do := range []string{"GET /v1.41/volumes/x", "GET /volumes/y", "GET /nosuch", "BREW /_ping", "GET /v1.99/_ping", "GET /v1.41/x/y"} {
+		method, path, _ := strings.Cut(do, " ")
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
+	}
+	want := []string{"GET /volumes/{name} 404", "GET /volumes/{name} 404", "other other 404", "other other 404", "GET /_ping 400", "other other 404"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, rt := range s.routes() {
+		if name := template(rt.path); strings.Contains(name, ":") || strings.Count(name, "{") != strings.Count(rt.path, "{") {
+			t.Errorf("template of %s: %s", rt.path, name)
+		}
 	}
 }

@@ -266,6 +266,7 @@ func watchEvents(t *testing.T) *watch {
 			docker(t, "rmi", "-f", ref)
 		}
 		docker(t, "rm", "-f", "-v", "ev-1", "ev-2", "ev-3")
+		docker(t, "image", "prune", "-f") // of a commit and an import without names
 		docker(t, "pull", "-q", image("busybox")) // the digest's name again
 		docker(t, "volume", "rm", "-f", "ev-vol", "ev-new", "ev-lab")
 	})

@@ -28,6 +28,7 @@ type Bus struct {
 	past  []brig.Event // the newest, oldest first; at most size, and busBytes unless it is only one
 	bytes int          // of past
 	subs  map[*subscriber]bool
+	total uint64 // events published
 }
 
 // A subscriber's channel is closed, by Publish, once it is full.
@@ -53,6 +54,7 @@ func (b *Bus) Publish(e brig.Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
+	b.total++
 	if b.journal != nil {
 		b.journal.Append(e)
 	}
@@ -65,6 +67,13 @@ func (b *Bus) Publish(e brig.Event) {
 			close(s.c)
 		}
 	}
+}
+
+// Count is how many events have been published since the bus was made, and how many listen now.
+func (b *Bus) Count() (events uint64, subscribers int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total, len(b.subs)
 }
 
 // remember adds e to the history and drops what is too much of it. The caller holds the lock, or is alone.

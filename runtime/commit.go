@@ -24,6 +24,7 @@ type ImageMaker interface {
 // Commit makes an image of what a container has become, as docker commit: its image's layers, one of what changed in its root file
 // system (not in its mounts, and without the engine's own files), and its config. A running container is paused meanwhile if r says so.
 func (c *Containers) Commit(ctx context.Context, r brig.CommitRequest) (_ brig.Digest, err error) {
+	defer c.timed("commit", &err)()
 	if r.Repository != "" { // before any work
 		if _, err := tagRef(r.Repository, r.Tag); err != nil {
 			return "", err

@@ -33,7 +33,7 @@ type ImageSource interface {
 	With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error
 }
 
-// ContainersConfig is what NewContainers needs; every field but Driver, Platforms, Cgroup and Freed must be set.
+// ContainersConfig is what NewContainers needs; every field but Driver, Platforms, Cgroup, Freed and Observer must be set.
 type ContainersConfig struct {
 	RootFS     RootFS
 	VolumeData VolumeData
@@ -55,6 +55,7 @@ type ContainersConfig struct {
 	Instance   string // names this brigd among others on the host
 	Cgroup     string // parent of all jails, absolute in each hierarchy; "": /brig-<Instance>
 	Log        *slog.Logger
+	Observer   Observer
 	Freed      func() // called when a container or a volume has been removed: what it stood on may be unused now. It must not wait
 }
 
@@ -132,6 +133,9 @@ func NewContainers(ctx context.Context, cfg ContainersConfig) (*Containers, erro
 	cfg.Cgroup = cmp.Or(cfg.Cgroup, "/brig-"+cfg.Instance)
 	if cfg.Freed == nil {
 		cfg.Freed = func() {}
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
 	}
 	base, end := context.WithCancel(context.Background())
 	c := &Containers{
@@ -269,7 +273,7 @@ func (c *Containers) List(context.Context) ([]*brig.Container, error) {
 func (c *Containers) Count() brig.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := brig.Info{Containers: len(c.byID)}
+	n := brig.Info{Containers: len(c.byID), Volumes: len(c.vols)}
 	for _, ct := range c.byID {
 		switch ct.rec.State {
 		case brig.Running, brig.Restarting:

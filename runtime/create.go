@@ -40,6 +40,7 @@ func (c *Containers) Create(ctx context.Context, r brig.CreateRequest) (id brig.
 }
 
 func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig.Image) (_ brig.ID, _ []string, err error) {
+	defer c.timed("create", &err)()
 	d := &brig.Container{
 		ID: brig.NewID(), Created: time.Now().UTC(), Image: img.ID, ImageRef: r.Spec.Image, Platform: img.Platform,
 		RootFS: brig.NewRID(), Chain: img.Chain(), Driver: c.cfg.Driver, HostConfig: r.HostConfig,
@@ -308,7 +309,8 @@ func (c *Containers) claim(ref string, force bool) (*container, error) {
 // destroy removes a container that has no process. The records go first, in one transaction: from then on a crash leaves only what
 // the next sweep removes. If something can't be removed the container comes back as Dead, so that it can be tried again.
 // The caller holds ct's lock.
-func (c *Containers) destroy(ctx context.Context, ct *container, volumes bool) error {
+func (c *Containers) destroy(ctx context.Context, ct *container, volumes bool) (err error) {
+	defer c.timed("delete", &err)()
 	cur := c.record(ct)
 	next := cur.Clone()
 	if err := move(next, brig.Removing); err != nil {
@@ -336,7 +338,7 @@ func (c *Containers) destroy(ctx context.Context, ct *container, volumes bool) e
 		return errors.Join(errs.Wrap(err, "container %s", ct.id), c.dead(ctx, ct, next, vols))
 	}
 	fault.Point("container.wiped")
-	err := c.dropVolumes(ctx, vols)
+	err = c.dropVolumes(ctx, vols)
 	c.forget(ct)
 	return err
 }

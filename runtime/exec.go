@@ -190,7 +190,8 @@ func sameRun(a, b *brig.Handle) bool {
 }
 
 // launch has the jailer start the process; a failure is an exit, too.
-func (c *Containers) launch(ctx context.Context, x *execution, d *brig.Container, streams brig.IO) (<-chan brig.Exit, error) {
+func (c *Containers) launch(ctx context.Context, x *execution, d *brig.Container, streams brig.IO) (_ <-chan brig.Exit, err error) {
+	defer c.timed("exec", &err)()
 	j, err := c.jailOf(ctx, x.ct, d)
 	var pid int
 	var done <-chan brig.Exit

@@ -74,7 +74,8 @@ func hideFurniture(changes []brig.Change) []brig.Change {
 }
 
 // Changes lists what differs from the image, but for what the engine itself has put there.
-func (c *Containers) Changes(ctx context.Context, ref string) ([]brig.Change, error) {
+func (c *Containers) Changes(ctx context.Context, ref string) (_ []brig.Change, err error) {
+	defer c.timed("changes", &err)()
 	ct, err := c.find(ref)
 	if err != nil {
 		return nil, err

@@ -193,6 +193,7 @@ func (c *Containers) judge(ct *container, r brig.HealthResult) {
 	if cur.State != brig.Running {
 		return
 	}
+	c.cfg.Observer.Probed(r.ExitCode == 0)
 	if cur.Health == nil { // started by a brigd that knew of no health
 		cur = cur.Clone()
 		cur.Health = freshHealth(cur)

@@ -43,6 +43,7 @@ type ImagesConfig struct {
 	Records   Records
 	Blobs     *blobs.Store // Images alone writes to it, and removes what no image needs
 	Bus       *Bus
+	Observer  Observer // nil: nothing is measured
 	Log       *slog.Logger
 	Spool     string        // directory for temporary files of load; made if missing
 	Host      brig.Platform // what an image must be made for if a request says only half of it
@@ -123,6 +124,9 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 	}
 	if c.KeepPartial == 0 {
 		c.KeepPartial = 24 * time.Hour
+	}
+	if c.Observer == nil {
+		c.Observer = unobserved{}
 	}
 	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, known: map[brig.Digest]brig.Layer{},
 		flights: map[brig.Digest]*flight{}, temporary: map[brig.RID]bool{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
@@ -279,6 +283,13 @@ func (i *Images) ImageList(context.Context) ([]brig.ImageInfo, error) {
 		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
 	})
 	return out, nil
+}
+
+// Count is how many images there are.
+func (i *Images) Count() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.images)
 }
 
 // ImageGet returns one image. NotFound, with dockerd's words.

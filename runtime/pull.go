@@ -90,6 +90,8 @@ func (i *Images) joinContext(ctx context.Context) (context.Context, context.Canc
 
 // pullOne pulls one reference. updated: it named another image, or none, before.
 func (i *Images) pullOne(ctx context.Context, named reference.Named, r brig.PullRequest, rep *reporter) (updated bool, err error) {
+	begin := time.Now()
+	defer func() { i.Observer.Pulled(time.Since(begin), err) }()
 	remote, err := i.Registry.Resolve(ctx, named.String(), r.Platform, r.Auth)
 	if err != nil {
 		return false, err

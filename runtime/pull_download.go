@@ -273,6 +273,7 @@ func (x *download) copy(ctx context.Context, body io.ReadCloser, from *int64, en
 			}
 			*from += int64(n)
 			x.count(n)
+			x.Observer.Downloaded(n)
 		}
 		switch {
 		case rerr == io.EOF && *from < end:

@@ -63,6 +63,7 @@ func (c *Containers) startByUser(ctx context.Context, ct *container) error {
 // start takes every step from a container without a process to a running one, or undoes what it did. The process runs before
 // the record says so: after a crash in between, the sweep of jails ends it. The caller holds ct's lock; next is its own.
 func (c *Containers) start(ctx context.Context, ct *container, next *brig.Container) (err error) {
+	defer c.timed("start", &err)()
 	if err := move(next, brig.Running); err != nil {
 		return err
 	}

@@ -220,7 +220,8 @@ func (c *Containers) Stop(ctx context.Context, ref string, o brig.StopOptions) e
 	return c.stop(ctx, ct, o)
 }
 
-func (c *Containers) stop(ctx context.Context, ct *container, o brig.StopOptions) error {
+func (c *Containers) stop(ctx context.Context, ct *container, o brig.StopOptions) (err error) {
+	defer c.timed("stop", &err)()
 	ctx = context.WithoutCancel(ctx)
 	d, idle, _ := c.view(ct)
 	sig, err := parseSignal(cmp.Or(o.Signal, d.Spec.StopSignal), syscall.SIGTERM)
@@ -330,7 +331,8 @@ func (c *Containers) signal(ctx context.Context, ct *container, sig syscall.Sign
 }
 
 // Kill sends a signal, "" for KILL, to a running container; after KILL it waits for the end.
-func (c *Containers) Kill(ctx context.Context, ref, sigName string) error {
+func (c *Containers) Kill(ctx context.Context, ref, sigName string) (err error) {
+	defer c.timed("kill", &err)()
 	sig, err := parseSignal(sigName, syscall.SIGKILL)
 	if err != nil {
 		return err
@@ -354,7 +356,8 @@ func (c *Containers) Kill(ctx context.Context, ref, sigName string) error {
 }
 
 // Restart stops a container if it runs, and starts it.
-func (c *Containers) Restart(ctx context.Context, ref string, o brig.StopOptions) error {
+func (c *Containers) Restart(ctx context.Context, ref string, o brig.StopOptions) (err error) {
+	defer c.timed("restart", &err)()
 	ct, err := c.find(ref)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func command() *cobra.Command {
 	f.StringVar(&flags.TLSCACert, "tlscacert", "", "authorities of clients, a `FILE` in PEM")
 	f.StringVar(&flags.TLSCert, "tlscert", "", "brigd's own certificate, a `FILE` in PEM")
 	f.StringVar(&flags.TLSKey, "tlskey", "", "its key, a `FILE` in PEM")
+	f.StringVar(&flags.MetricsAddr, "metrics-addr", "", "show metrics in Prometheus's format at http://`HOST:PORT`/metrics, to everybody who reaches it")
 	f.StringVar(&flags.Storage, "storage", flags.Storage, "auto, zfs, overlay or copy")
 	f.StringVar(&flags.ZFSParent, "zfs-parent", "", "`DATASET` to keep images and containers under")
 	f.StringVar(&flags.Runtime, "runtime", flags.Runtime, "auto, or the path of an OCI runtime")
@@ -84,6 +85,7 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"root":              func() { c.Root = flags.Root },
 		"host":              func() { c.Hosts = flags.Hosts },
 		"group":             func() { c.Group = flags.Group },
+		"metrics-addr":      func() { c.MetricsAddr = flags.MetricsAddr },
 		"storage":           func() { c.Storage = flags.Storage },
 		"zfs-parent":        func() { c.ZFSParent = flags.ZFSParent },
 		"runtime":           func() { c.Runtime = flags.Runtime },

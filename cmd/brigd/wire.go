@@ -17,6 +17,7 @@ import (
 	"github.com/brigd/brig/internal/discovery"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/journal"
+	"github.com/brigd/brig/internal/metrics"
 	"github.com/brigd/brig/internal/records"
 	"github.com/brigd/brig/internal/trust"
 	"github.com/brigd/brig/jailer"
@@ -51,6 +52,7 @@ var (
 	_ brt.ACIWeb     = (*discovery.Client)(nil)
 	_ brt.ImageMaker = (*brt.Images)(nil)
 	_ brt.Journal    = (*journal.Journal)(nil)
+	_ brt.Observer   = (*metrics.Metrics)(nil)
 
 	_ dockerapi.Containers = (*brt.Containers)(nil)
 	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
@@ -87,7 +89,8 @@ type engine struct {
 	trust      *trusting
 	images     *brt.Images
 	containers *brt.Containers
-	platforms  []brig.Platform // of images that nobody asks a platform for
+	metrics    *metrics.Metrics // nil where nobody asked for them
+	platforms  []brig.Platform  // of images that nobody asks a platform for
 	closers    []func() error
 }
 
@@ -138,6 +141,9 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 	}
 	e.trust = &trusting{keys: trust.Open(e.root.path("trust")), web: discovery.New(discovery.Config{UserAgent: "brig/" + version})}
 	e.closers = append(e.closers, e.trust.web.Close)
+	if c.MetricsAddr != "" {
+		e.metrics = newMetrics(e)
+	}
 	if err := e.openImages(ctx, c, log); err != nil {
 		return nil, err
 	}
@@ -152,7 +158,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
 		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
-		Bus: e.bus, Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version, Platforms: e.platforms,
+		Bus: e.bus, Observer: e.observer(), Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version, Platforms: e.platforms,
 		KeepPartial: time.Duration(c.KeepPartial) * time.Hour,
 	})
 	if err != nil {
@@ -168,7 +174,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
 		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
-		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir,
+		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, Observer: e.observer(),
 	})
 	if err != nil {
 		return errs.Wrap(err, "load containers")
@@ -199,11 +205,18 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
 			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
 		},
-		Log: log, Version: version, LogDefault: c.DefaultLog(),
+		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,
 	})
 	if err != nil {
 		return err
+	}
+	if e.metrics != nil {
+		stop, err := serveMetrics(ctx, c.MetricsAddr, e.metrics, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	listeners, err := listen(ctx, c, log)
 	if err != nil {

@@ -13,5 +13,5 @@ type Event struct {
 
 // Info is what runtime knows for /info; the host's own facts are added where the daemon is wired.
 type Info struct {
-	Containers, Running, Paused, Stopped, Images int
+	Containers, Running, Paused, Stopped, Images, Volumes int
 }

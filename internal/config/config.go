@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -30,6 +32,7 @@ type Config struct {
 	TLSCACert          string            `toml:"tlscacert"`           // file, PEM
 	TLSCert            string            `toml:"tlscert"`             // brigd's own; file, PEM
 	TLSKey             string            `toml:"tlskey"`              // its key; file, PEM
+	MetricsAddr        string            `toml:"metrics-addr"`        // host:port that answers /metrics to everybody; "": none
 	Storage            string            `toml:"storage"`             // auto, zfs, overlay, copy
 	ZFSParent          string            `toml:"zfs-parent"`          // dataset to keep images and containers under; "": that of root
 	Runtime            string            `toml:"runtime"`             // auto, or the path or name of an OCI runtime
@@ -98,6 +101,12 @@ func (c *Config) Validate() error {
 	}
 	if !c.TLSVerify && (c.TLSCACert != "" || c.TLSCert != "" || c.TLSKey != "") {
 		bad("tlscacert, tlscert, tlskey: have no meaning without tlsverify")
+	}
+	if c.MetricsAddr != "" {
+		_, port, err := net.SplitHostPort(c.MetricsAddr)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+			bad("metrics-addr: %q is not host:port", c.MetricsAddr)
+		}
 	}
 	oneOf := func(key, value string, allowed ...string) {
 		if !slices.Contains(allowed, value) {

@@ -28,7 +28,7 @@ func TestSampleIsTheDefault(t *testing.T) {
 		t.Errorf("the sample says %+v, the defaults are %+v", c, d)
 	}
 	b, _ := os.ReadFile("../../contrib/brigd.toml")
-	for _, key := range []string{"root", "hosts", "group", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis", "registry-timeout", "keep-partial"} {
+	for _, key := range []string{"root", "hosts", "group", "metrics-addr", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis", "registry-timeout", "keep-partial"} {
 		if !strings.Contains(string(b), key+" = ") {
 			t.Errorf("the sample doesn't show %s", key)
 		}
@@ -42,6 +42,8 @@ func TestBadFiles(t *testing.T) {
 		{"type", "root = 3", "configuration"},
 		{"storage", `storage = "btrfs"`, `storage: "btrfs" is none of`},
 		{"timeout", "registry-timeout = 0", "not between 1 and 3600"},
+		{"metrics", `metrics-addr = "9323"`, "not host:port"},
+		{"metrics port", `metrics-addr = "localhost:http"`, "not host:port"},
 		{"keep", "keep-partial = -1", "not between 1 and 8760"},
 		{"level", `log-level = "loud"`, "log-level"},
 		{"host", `hosts = ["/var/run/x.sock"]`, "neither unix:///path"},
