@@ -20,7 +20,10 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// Listen opens the API's socket: unix://PATH, mode 0660 and of the group if there is one of that name, or tcp://ADDRESS:PORT, with
+// defaultGroup may be missing on the host; another group that is asked for may not.
+const defaultGroup = "brig"
+
+// Listen opens the API's socket: unix://PATH, mode 0660 and of the group (a name or a number; "": root's), or tcp://ADDRESS:PORT, with
 // mutual (see MutualTLS) on any address and without it on a loopback address alone. The caller closes it; closing removes the socket
 // file. Conflict: another server answers there.
 func Listen(ctx context.Context, log *slog.Logger, host, group string, mutual *tls.Config) (net.Listener, error) {
@@ -131,21 +134,38 @@ func place(log *slog.Logger, tmp, path, group string) (fs.FileInfo, error) {
 	if err := os.Chmod(tmp, 0o660); err != nil {
 		return nil, err
 	}
-	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			log.Warn("the API socket belongs to root alone: no such group", "group", group, "socket", path)
-		} else if gid, err := strconv.Atoi(g.Gid); err != nil {
-			return nil, err
-		} else if err := os.Lchown(tmp, -1, gid); err != nil {
-			return nil, err
-		}
+	gid, err := groupID(group)
+	if err != nil && group == defaultGroup {
+		log.Warn("the API socket belongs to root alone: no such group", "group", group, "socket", path)
+	} else if err != nil {
+		return nil, err
+	}
+	if gid == 0 && os.Geteuid() != 0 {
+		gid = -1 // a brigd that isn't root's, as in tests, can't give to root's group
+	}
+	if err := os.Lchown(tmp, -1, gid); err != nil {
+		return nil, err
 	}
 	fi, err := os.Lstat(tmp)
 	if err != nil {
 		return nil, err
 	}
 	return fi, os.Rename(tmp, path)
+}
+
+// groupID finds a group by name or number; root's is 0, and returned with an error, too.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return 0, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err == nil {
+		return strconv.Atoi(g.Gid)
+	}
+	if n, e := strconv.ParseUint(group, 10, 31); e == nil {
+		return int(n), nil
+	}
+	return 0, errs.New(errs.Invalid, "there is no group %q that the socket could be given to: %w", group, err)
 }
 
 // A socket removes its file when it is closed, if the file is still its own.

@@ -20,7 +20,7 @@ var silent = slog.New(slog.DiscardHandler)
 
 func TestListenUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(t.Context(), silent, "unix://"+path, "nosuchgroup-of-brig", nil)
+	l, err := Listen(t.Context(), silent, "unix://"+path, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,18 +117,32 @@ func TestListenGivesTheGroupTheSocket(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: gives a socket to another group")
 	}
-	g, err := user.LookupGroup("daemon")
-	if err != nil {
-		t.Fatal(err)
+	id := func(group string) string {
+		if g, err := user.LookupGroup(group); err == nil {
+			return g.Gid
+		}
+		return "0"
 	}
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(t.Context(), silent, "unix://"+path, "daemon", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil || strconv.Itoa(int(st.Gid)) != g.Gid {
-		t.Errorf("group %d, want %s (%v)", st.Gid, g.Gid, err)
+	for group, want := range map[string]string{"daemon": id("daemon"), "12345": "12345", "": "0", "brig": id("brig"), "nosuchgroup-of-brig": "", "-1": "", "4294967295": ""} {
+		path := filepath.Join(t.TempDir(), "s")
+		l, err := Listen(t.Context(), silent, "unix://"+path, group, nil)
+		if want == "" {
+			if !errs.Is(err, errs.Invalid) {
+				t.Errorf("%q: %v, want Invalid", group, err)
+			}
+			if left, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(left) > 0 {
+				t.Errorf("%q: left behind: %v", group, left)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", group, err)
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil || strconv.Itoa(int(st.Gid)) != want || st.Uid != 0 || st.Mode != unix.S_IFSOCK|0o660 {
+			t.Errorf("%q: group %d, user %d, mode %o, want group %s (%v)", group, st.Gid, st.Uid, st.Mode, want, err)
+		}
+		l.Close()
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -266,7 +265,7 @@ func watchEvents(t *testing.T) *watch {
 			docker(t, "rmi", "-f", ref)
 		}
 		docker(t, "rm", "-f", "-v", "ev-1", "ev-2", "ev-3")
-		docker(t, "image", "prune", "-f") // of a commit and an import without names
+		docker(t, "image", "prune", "-f")         // of a commit and an import without names
 		docker(t, "pull", "-q", image("busybox")) // the digest's name again
 		docker(t, "volume", "rm", "-f", "ev-vol", "ev-new", "ev-lab")
 	})
@@ -379,10 +378,7 @@ func split(s string) (words []string) {
 // detach attaches to a container with a terminal and sends the keys that end it.
 func detach(t *testing.T, id string) {
 	t.Helper()
-	c, err := net.Dial("unix", strings.TrimPrefix(bed.server.Host, "unix://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := dial(t, bed.server)
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(c, "POST /v1.41/containers/%s/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", id)

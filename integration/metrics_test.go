@@ -116,9 +116,9 @@ func TestMetrics(t *testing.T) {
 		"brig_volumes{}":                    1,
 		"brig_image_pulls_total{result=ok}": 1,
 		"brig_image_pull_seconds{}":         1,
-		"brig_api_requests_total{method=POST,route=/containers/create,status=201}":     4,
+		"brig_api_requests_total{method=POST,route=/containers/create,status=201}":       4,
 		"brig_api_requests_total{method=GET,route=/containers/{name}/json,status=404}":   1,
-		"brig_api_requests_total{method=other,route=other,status=404}":                 1,
+		"brig_api_requests_total{method=other,route=other,status=404}":                   1,
 		"brig_api_requests_total{method=POST,route=/containers/{name}/start,status=204}": 3,
 	} {
 		if got, there := after[key]; !there || got != want {

@@ -61,10 +61,7 @@ func TestVanishingClients(t *testing.T) {
 	defer closeAll()
 	send := func(text string, answered bool) {
 		t.Helper()
-		c, err := net.Dial("unix", strings.TrimPrefix(s.Host, "unix://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := dial(t, s)
 		open = append(open, c)
 		if _, err := io.WriteString(c, strings.ReplaceAll(text, "ID", id)); err != nil {
 			t.Fatal(err)

@@ -43,7 +43,7 @@ func command() *cobra.Command {
 	f.StringVar(&file, "config", "", "read the configuration from `FILE` (TOML)")
 	f.StringVar(&flags.Root, "root", flags.Root, "keep everything in `DIR`")
 	f.StringArrayVarP(&flags.Hosts, "host", "H", flags.Hosts, "serve at `unix://PATH` or tcp://ADDRESS:PORT; may be repeated")
-	f.StringVarP(&flags.Group, "group", "G", flags.Group, "group that may use the socket")
+	f.StringVarP(&flags.Group, "group", "G", flags.Group, "`GROUP` (name or number) that may use the socket")
 	f.BoolVar(&flags.TLSVerify, "tlsverify", false, "use TLS on TCP, and take clients with a certificate of --tlscacert's alone")
 	f.StringVar(&flags.TLSCACert, "tlscacert", "", "authorities of clients, a `FILE` in PEM")
 	f.StringVar(&flags.TLSCert, "tlscert", "", "brigd's own certificate, a `FILE` in PEM")

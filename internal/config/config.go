@@ -27,7 +27,7 @@ const maxRoot = 75
 type Config struct {
 	Root               string            `toml:"root"`                // everything that brigd keeps
 	Hosts              []string          `toml:"hosts"`               // unix:///path, tcp://address:port
-	Group              string            `toml:"group"`               // that may use the socket; one that doesn't exist leaves it to root
+	Group              string            `toml:"group"`               // that may use the socket, by name or number; "brig" may be missing on the host, another one not
 	TLSVerify          bool              `toml:"tlsverify"`           // take TCP clients with a certificate of TLSCACert's alone
 	TLSCACert          string            `toml:"tlscacert"`           // file, PEM
 	TLSCert            string            `toml:"tlscert"`             // brigd's own; file, PEM
