@@ -168,9 +168,14 @@ func TestSettingsOfARun(t *testing.T) {
 // post sends an empty POST.
 func post(t *testing.T, path string) (int, string) {
 	t.Helper()
+	return postJSON(t, path, "")
+}
+
+func postJSON(t *testing.T, path, doc string) (int, string) {
+	t.Helper()
 	client := testbed.Client(bed.server.Host)
 	defer client.CloseIdleConnections()
-	resp, err := client.Post("http://d"+path, "", nil)
+	resp, err := client.Post("http://d"+path, "application/json", strings.NewReader(doc))
 	if err != nil {
 		t.Fatal(err)
 	}

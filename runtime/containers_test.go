@@ -306,49 +306,6 @@ func TestStopForEver(t *testing.T) {
 	})
 }
 
-func TestRestartPolicies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newWorld(t).boot(0)
-		defer b.Close()
-		s := spec("false")
-		s.Restart = brig.RestartPolicy{Name: "on-failure", MaxRetries: 3}
-		began := time.Now()
-		b.run(t, "failing", s)
-		if e := b.wait(t, "failing", brig.WaitNotRunning); e.Code != 1 {
-			t.Errorf("exit %+v", e)
-		}
-		if took := time.Since(began); took != (100+200+400)*time.Millisecond {
-			t.Errorf("three retries took %v", took)
-		}
-		if d := b.get(t, "failing"); d.RestartCount != 3 || d.State != brig.Exited {
-			t.Errorf("%+v", d.Status)
-		}
-		s.Restart = brig.RestartPolicy{Name: "always"}
-		b.run(t, "always", s)
-		time.Sleep(time.Hour)
-		if d := b.get(t, "always"); d.State != brig.Restarting && d.State != brig.Running || d.RestartCount < 50 {
-			t.Errorf("always: %+v", d.Status)
-		}
-		if err := b.Stop(t.Context(), "always", brig.StopOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if d := b.get(t, "always"); d.State != brig.Exited {
-			t.Errorf("stopped while restarting: %v", d.State)
-		}
-		time.Sleep(time.Hour)
-		if d := b.get(t, "always"); d.State != brig.Exited {
-			t.Errorf("came back after a stop: %v", d.State)
-		}
-		s = spec("sleep")
-		s.Restart = brig.RestartPolicy{Name: "unless-stopped"}
-		b.run(t, "kept", s)
-		if err := b.Containers.Remove(t.Context(), "kept", brig.RemoveOptions{Force: true}); err != nil {
-			t.Fatal(err)
-		}
-		b.checkNothingLeft(t)
-	})
-}
-
 func TestAttachBeforeStart(t *testing.T) {
 	b := newWorld(t).boot(0)
 	b.make(t, "talker", spec("echo", "hello"))

@@ -96,7 +96,7 @@ func (c *Containers) adopt(ctx context.Context, ct *container) error {
 		return nil
 	}
 	ct.lock.release()
-	c.ended(ct, d.Handle, lostExit(exit, nil))
+	c.ended(ct, d.Handle, lostExit(exit, nil), true)
 	return nil
 }
 
@@ -158,6 +158,7 @@ func (c *Containers) sweep(ctx context.Context) error {
 
 // resume applies the restart policy to a container that doesn't run: a wait that was cut short goes on, and those that shall
 // always run are started, but never one that a user stopped (Docker's "always" starts it again: so does ours) or never started.
+// As with dockerd the restarts are counted anew.
 func (c *Containers) resume(ct *container) {
 	ct.lock <- struct{}{}
 	defer ct.lock.release()
@@ -168,12 +169,16 @@ func (c *Containers) resume(ct *container) {
 	p := cur.Spec.Restart.Name
 	switch {
 	case cur.State == brig.Restarting && halt == nil:
+		next := cur.Clone()
+		next.RestartCount = 0
+		c.show(ct, next)
 		c.restartAfter(ct, firstBackoff)
 	case cur.State == brig.Exited && !cur.StartedAt.IsZero() && (p == "always" || (p == "unless-stopped" && !stopped)):
 		next := cur.Clone()
 		if err := move(next, brig.Restarting); err != nil {
 			return
 		}
+		next.RestartCount = 0
 		c.mu.Lock()
 		ct.stopped = false
 		ct.idle = make(chan struct{})

@@ -74,7 +74,7 @@ func (c *Containers) restartAfter(ct *container, pause time.Duration) {
 func (c *Containers) restart(ct *container, halt chan struct{}) {
 	cur := c.record(ct)
 	if cur.State != brig.Restarting {
-		return // a user started it
+		return
 	}
 	ctx := context.WithoutCancel(c.base)
 	c.mu.Lock()

@@ -40,7 +40,7 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 func (c *Containers) startByUser(ctx context.Context, ct *container) error {
 	cur := c.record(ct)
 	switch cur.State {
-	case brig.Running:
+	case brig.Running, brig.Restarting: // which Docker counts as running
 		return errs.New(errs.NotModified, "container %s is already running", ct.id.Short())
 	case brig.Paused:
 		return errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")

@@ -23,7 +23,7 @@ const defaultStop = 10
 func (c *Containers) watch(ct *container, h *brig.Handle) {
 	exit, ok := c.await(ct, h)
 	if ok {
-		c.ended(ct, h, exit)
+		c.ended(ct, h, exit, false)
 	}
 }
 
@@ -75,7 +75,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // ended records the end of a run: it saves the exit before it clears up, since clearing up deletes jailer's own note of it; a
 // crash in between leaves what sweeps remove. Waiters learn of it when nothing of the run is left. Then the policy says what comes next.
-func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
+// With unseen the process ended while no brigd ran: a restart is brigd's own start's, and as in dockerd not counted.
+func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen bool) {
 	ctx := context.WithoutCancel(c.base)
 	ct.lock <- struct{}{}
 	defer ct.lock.release()
@@ -90,6 +91,9 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit) {
 	if again {
 		to = brig.Restarting
 		next.RestartCount++
+		if unseen {
+			next.RestartCount = 0
+		}
 	}
 	log := c.log.With("container", ct.id.Short())
 	if err := move(next, to); err != nil {
@@ -164,7 +168,9 @@ func (c *Containers) tellEnd(ct *container, cur, next *brig.Container, exit brig
 	c.leftEvents(cur, true)
 	if next.State == brig.Exited {
 		c.rest(ct, next)
+		return
 	}
+	c.wakeEnded(ct, next) // as dockerd does: a foreground run of a container that restarts ends with its first run
 }
 
 // rest wakes who waits for ct to be no longer active.
@@ -174,6 +180,11 @@ func (c *Containers) rest(ct *container, d *brig.Container) {
 		close(ct.idle)
 	}
 	c.mu.Unlock()
+	c.wakeEnded(ct, d)
+}
+
+// wakeEnded tells those who wait for the end of a run.
+func (c *Containers) wakeEnded(ct *container, d *brig.Container) {
 	c.wake(ct, brig.Exit{Code: d.ExitCode, Time: d.FinishedAt, OOMKilled: d.OOMKilled, Error: d.Error}, brig.WaitNotRunning, brig.WaitNextExit)
 }
 
@@ -229,8 +240,12 @@ func (c *Containers) stop(ctx context.Context, ct *container, o brig.StopOptions
 		return err
 	}
 	if d.State == brig.Restarting {
-		c.markStopped(ct)
-		return c.waitIdle(ctx, idle)
+		if ended, err := c.haltRestart(ctx, ct); err != nil || ended {
+			if err == nil {
+				c.event(c.record(ct), "stop")
+			}
+			return err
+		}
 	}
 	if err := c.signal(ctx, ct, sig, true); err != nil && !errs.Is(err, errs.Conflict) {
 		c.log.Warn("signal a container to stop; it will be killed", "container", ct.id.Short(), "err", err)
@@ -296,11 +311,28 @@ func (c *Containers) kill(ctx context.Context, ct *container) error {
 		return nil
 	}
 	if d.State == brig.Restarting {
-		c.markStopped(ct)
-	} else if err := c.signal(ctx, ct, syscall.SIGKILL, true); err != nil && !errs.Is(err, errs.Conflict) {
+		if ended, err := c.haltRestart(ctx, ct); err != nil || ended {
+			return err
+		}
+	}
+	if err := c.signal(ctx, ct, syscall.SIGKILL, true); err != nil && !errs.Is(err, errs.Conflict) {
 		return err
 	}
 	return c.waitIdle(ctx, idle)
+}
+
+// haltRestart ends the pause before an automatic restart; ended is false if a start came first, and the container runs.
+func (c *Containers) haltRestart(ctx context.Context, ct *container) (ended bool, err error) {
+	c.markStopped(ct)
+	if err := ct.lock.acquire(ctx); err != nil { // a start that is under way holds it
+		return false, err
+	}
+	d, idle, _ := c.view(ct)
+	ct.lock.release()
+	if d.State.HasProcess() {
+		return false, nil
+	}
+	return true, c.waitIdle(ctx, idle)
 }
 
 // signal sends a signal to the main process and publishes the event. With stops the container shall end by it: no policy restarts
@@ -312,6 +344,7 @@ func (c *Containers) signal(ctx context.Context, ct *container, sig syscall.Sign
 	}
 	if stops {
 		c.markStopped(ct)
+		c.saveStopped(ctx, ct, d)
 	}
 	err := c.cfg.Processes.Signal(ctx, d.Handle, "", int(sig))
 	if errs.Is(err, errs.NotFound) { // it has ended, and its watcher is about to say so
@@ -330,7 +363,27 @@ func (c *Containers) signal(ctx context.Context, ct *container, sig syscall.Sign
 	return nil
 }
 
-// Kill sends a signal, "" for KILL, to a running container; after KILL it waits for the end.
+// saveStopped has the next brigd know of the stop if this one doesn't live to see the end. The signal is sent in any case, also where
+// the disk is full. Whoever holds ct's lock for longer records the stop with what else it records.
+func (c *Containers) saveStopped(ctx context.Context, ct *container, d *brig.Container) {
+	if !restarts(d.Spec.Restart) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := ct.lock.acquire(ctx)
+	if err == nil {
+		if d = c.record(ct); d.State.HasProcess() {
+			err = c.save(ctx, ct, d)
+		}
+		ct.lock.release()
+	}
+	if err != nil {
+		c.log.Warn("record that a container is stopped by a user", "container", ct.id.Short(), "err", err)
+	}
+}
+
+// Kill sends a signal, "" for KILL, to a running container; after KILL it waits for the end. In the pause before an automatic restart it ends that.
 func (c *Containers) Kill(ctx context.Context, ref, sigName string) (err error) {
 	defer c.timed("kill", &err)()
 	sig, err := parseSignal(sigName, syscall.SIGKILL)
@@ -342,7 +395,7 @@ func (c *Containers) Kill(ctx context.Context, ref, sigName string) (err error) 
 		return errs.Wrap(err, "cannot kill container: %s", ref)
 	}
 	d := c.record(ct)
-	if !d.State.HasProcess() {
+	if !d.State.Active() {
 		return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, d.ID)
 	}
 	if sig == syscall.SIGKILL {
@@ -351,6 +404,14 @@ func (c *Containers) Kill(ctx context.Context, ref, sigName string) (err error) 
 	own, err := parseSignal(d.Spec.StopSignal, sig)
 	if err != nil {
 		return err
+	}
+	if d.State == brig.Restarting { // no process: what stops it ends the pause, all else is done
+		if own != sig {
+			return nil
+		}
+		if ended, err := c.haltRestart(ctx, ct); err != nil || ended {
+			return errs.Wrap(err, "cannot kill container: %s", ref)
+		}
 	}
 	return errs.Wrap(c.signal(ctx, ct, sig, own == sig), "cannot kill container: %s", ref)
 }
@@ -386,67 +447,5 @@ func (c *Containers) Restart(ctx context.Context, ref string, o brig.StopOptions
 		return errs.Wrap(err, "Cannot restart container %s", ref)
 	}
 	c.event(c.record(ct), "restart")
-	return nil
-}
-
-// Pause freezes a running container.
-func (c *Containers) Pause(ctx context.Context, ref string) error {
-	ct, err := c.hold(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer ct.lock.release()
-	d := c.record(ct)
-	switch {
-	case d.State == brig.Paused:
-		return errs.New(errs.Conflict, "container %s is already paused", ct.id)
-	case d.State == brig.Restarting:
-		return errs.New(errs.Conflict, "container %s is restarting, wait until the container is running", ct.id)
-	case d.State != brig.Running:
-		return errs.New(errs.Conflict, "container %s is not running", ct.id)
-	}
-	next := d.Clone()
-	if err := move(next, brig.Paused); err != nil {
-		return err
-	}
-	if err := c.cfg.Freezer.Pause(ctx, d.Handle); err != nil {
-		return errs.Wrap(err, "cannot pause container %s", ct.id)
-	}
-	fault.Point("pause.frozen")
-	next.Health = unwatched(d)
-	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
-		return errors.Join(err, c.cfg.Freezer.Resume(context.WithoutCancel(ctx), d.Handle))
-	}
-	fault.Point("pause.recorded")
-	c.stopProber(ct)
-	c.event(next, "pause")
-	return nil
-}
-
-// Unpause lets a paused container go on.
-func (c *Containers) Unpause(ctx context.Context, ref string) error {
-	ct, err := c.hold(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer ct.lock.release()
-	d := c.record(ct)
-	if d.State != brig.Paused {
-		return errs.New(errs.Conflict, "container %s is not paused", ct.id)
-	}
-	next := d.Clone()
-	if err := move(next, brig.Running); err != nil {
-		return err
-	}
-	if err := c.cfg.Freezer.Resume(ctx, d.Handle); err != nil {
-		return errs.Wrap(err, "cannot unpause container %s", ct.id)
-	}
-	fault.Point("unpause.thawed")
-	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
-		return err
-	}
-	fault.Point("unpause.recorded")
-	c.startProber(ct, next)
-	c.event(next, "unpause")
 	return nil
 }
