@@ -20,6 +20,7 @@ func main() {
 		os.Stderr.WriteString("brig-net is started by brigd, not by hand\n")
 		os.Exit(2)
 	}
+	keeper.Shed()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(keeper.BoundedLog(os.Stderr), nil)).With("version", version, "pid", os.Getpid())

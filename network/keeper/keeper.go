@@ -58,4 +58,6 @@ type hostKey struct {
 	at    netip.AddrPort
 }
 
-func (p *Port) key() hostKey { return hostKey{p.Proto, netip.AddrPortFrom(p.HostIP.Unmap(), p.HostPort)} }
+func (p *Port) key() hostKey {
+	return hostKey{p.Proto, netip.AddrPortFrom(p.HostIP.Unmap(), p.HostPort)}
+}

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == DirFlag {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
+		Shed()
 		if err := Run(ctx, os.Args[2], slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -39,7 +40,7 @@ func open(t testing.TB, dir string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Open(Config{Dir: dir, Program: self, Log: slog.New(slog.DiscardHandler)})
+	c := Open(Config{Dir: dir, Program: self, Log: quiet})
 	t.Cleanup(func() {
 		c.Close()
 		last := Open(c.cfg)
@@ -78,6 +79,9 @@ func addrs(list ...string) (out []netip.Addr) {
 	}
 	return out
 }
+
+// quiet is a log that nobody reads.
+var quiet = slog.New(slog.DiscardHandler)
 
 // freeAddr is a loopback address with a port that was free just now, for both protocols.
 func freeAddr(t testing.TB) netip.AddrPort {

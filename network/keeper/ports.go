@@ -181,10 +181,14 @@ func zoneOf(a netip.Addr) (uint32, error) {
 	return uint32(i.Index), nil
 }
 
-// listenOn makes a listener of a bound socket, which it takes over.
+// listenOn makes a listener of a bound socket, which it takes over. Its connections may be waiting for their end when the port is
+// opened again.
 func listenOn(fd int) (*net.TCPListener, error) {
 	f := os.NewFile(uintptr(fd), "port")
 	defer f.Close() // the listener has a descriptor of its own
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return nil, err
+	}
 	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,27 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
+
+// Shed closes the descriptors that whoever started brigd left open in it: what they lead to must not stay open as long as this
+// process. Our own are all closed upon exec.
+func Shed() {
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range all {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+}
 
 // oomScore is as brigd's unit has it: without the keeper no name of any container answers until brigd starts it again.
 const oomScore = -500
