@@ -109,7 +109,7 @@ func (k *keeper) reserve(want []Port) (out []Port, err error) {
 // reserveOne takes the port, or the first free one of its range.
 func (k *keeper) reserveOne(p Port) (o *port, err error) {
 	last := max(p.HostEnd, p.HostPort)
-	p.HostEnd = 0
+	p.HostIP, p.HostEnd = p.HostIP.Unmap(), 0
 	for n := int(p.HostPort); n <= int(last); n++ {
 		p.HostPort = uint16(n)
 		if k.taken(&p) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -174,25 +175,60 @@ func (s *space) redirect(udp, tcp uint16) error {
 	return nil
 }
 
-// dial connects from within the namespace.
+// dial connects from within the namespace. Only the socket is made there: no thread waits for a server that is silent.
 func (s *space) dial(ctx context.Context, network string, at netip.AddrPort) (c net.Conn, err error) {
-	connect := func() (err error) {
-		c, err = new(net.Dialer).DialContext(ctx, network, at.String())
-		return err
-	}
 	if network == "udp" {
-		err = s.visitor.visit(s, connect)
+		err = s.visitor.visit(s, func() (err error) {
+			c, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+			return err
+		})
 		return c, err
 	}
-	result := make(chan error, 1)
-	go func() { // waited for below
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			err = connect()
+	domain, addr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: unmapped4(at.Addr())})
+	if at.Addr().Is6() {
+		domain, addr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	}
+	fd := -1
+	err = s.visitor.visit(s, func() (err error) {
+		fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "upstream")
+	defer f.Close() // the connection has a descriptor of its own
+	if err := connect(ctx, f, addr); err != nil {
+		return nil, errs.Wrap(err, "connect to %s from %s", at, s.path)
+	}
+	return net.FileConn(f)
+}
+
+// connect connects a socket that doesn't block, and waits for it (connect(2), EINPROGRESS).
+func connect(ctx context.Context, f *os.File, addr unix.Sockaddr) error {
+	defer context.AfterFunc(ctx, func() { f.SetDeadline(time.Unix(1, 0)) })()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	asked := false
+	waited := raw.Write(func(fd uintptr) (done bool) {
+		if !asked {
+			asked, err = true, unix.Connect(int(fd), addr)
+			return err != unix.EINPROGRESS
 		}
-		result <- err
-	}()
-	err = <-result
-	return c, errs.Wrap(err, "connect to %s from %s", at, s.path)
+		var failed int
+		if failed, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && failed != 0 {
+			err = unix.Errno(failed)
+		}
+		if err == nil {
+			_, e := unix.Getpeername(int(fd))
+			return e == nil // else it was woken too early
+		}
+		return true
+	})
+	if waited != nil {
+		return waited
+	}
+	return err
 }

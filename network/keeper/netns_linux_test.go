@@ -252,10 +252,10 @@ func upstream(t testing.TB, path, at, addr string) {
 		r.Answer = append(r.Answer, rr)
 		w.WriteMsg(r)
 	})}
-	listen := func() (err error) { s.PacketConn, err = net.ListenPacket("udp4", at); return err }
+	listen := func() (err error) { s.PacketConn, err = net.ListenPacket("udp", at); return err }
 	listenTCP := func() (err error) {
 		s2 := &dns.Server{Handler: s.Handler}
-		s2.Listener, err = net.Listen("tcp4", at)
+		s2.Listener, err = net.Listen("tcp", at)
 		go s2.ActivateAndServe()
 		t.Cleanup(func() { s2.Shutdown() })
 		return err
@@ -272,6 +272,33 @@ func upstream(t testing.TB, path, at, addr string) {
 	}
 	go s.ActivateAndServe()
 	t.Cleanup(func() { s.Shutdown() })
+}
+
+// fullServer listens in the namespace with a full queue: more connections are neither taken nor refused.
+func fullServer(t testing.TB, path string) (port uint16) {
+	t.Helper()
+	err := within(t, path, func() error {
+		fd, at, err := bindTCP(netip.AddrPortFrom(local4, 0))
+		if err != nil {
+			return err
+		}
+		port = at
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.Listen(fd, 0); err != nil {
+			return err
+		}
+		for {
+			c, err := net.DialTimeout("tcp", netip.AddrPortFrom(local4, at).String(), 300*time.Millisecond)
+			if err != nil {
+				return nil
+			}
+			t.Cleanup(func() { c.Close() })
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // The same address is asked in the container's namespace or in the host's.
@@ -294,6 +321,20 @@ func TestServersAreAskedWhereTheyAre(t *testing.T) {
 		want := map[bool]string{false: "10.9.0.1", true: "10.9.0.2"}[host]
 		if got := lookupIn(t, ns, "elsewhere.example"); got != want {
 			t.Errorf("from host %v: %q, not %s", host, got, want)
+		}
+	}
+	// Over IPv6, refused, and by a server that takes no connections.
+	six := "[::1]:" + strconv.Itoa(int(netip.MustParseAddrPort(at).Port()))
+	upstream(t, ns, six, "10.9.0.6")
+	full := "127.0.0.1:" + strconv.Itoa(int(fullServer(t, ns)))
+	k := c
+	for _, c := range []struct{ servers, want string }{{six, "10.9.0.6"}, {"127.0.0.1:1 " + six, "10.9.0.6"}, {full + " " + six, "10.9.0.6"}, {"127.0.0.1:1", "SERVFAIL"}} {
+		r.Servers, r.FromHost = strings.Fields(c.servers), nil
+		if err := k.Set(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := lookupIn(t, ns, "elsewhere.example"); got != c.want {
+			t.Errorf("servers %s: %q, not %s", c.servers, got, c.want)
 		}
 	}
 	r.Internal = true
