@@ -90,14 +90,25 @@ func (c *Client) greet(ctx context.Context, conn net.Conn) (err error) {
 
 // evict waits for the end of the keeper that holds the lock, and kills it if that doesn't come.
 func (c *Client) evict() {
-	for until := time.Now().Add(time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if c.reap(); c.lockHolder() == 0 {
-			return
-		}
+	if c.lockFree(time.Second) {
+		return
 	}
 	if pid := c.lockHolder(); pid > 1 {
 		c.cfg.Log.Warn("killing a brig-net that doesn't answer", "pid", pid)
 		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+		c.lockFree(lockWait)             // until then its socket takes connections
+	}
+}
+
+// lockFree waits until no keeper runs, and reports whether that is so.
+func (c *Client) lockFree(wait time.Duration) bool {
+	for until := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
+		if c.reap(); c.lockHolder() == 0 {
+			return true
+		}
+		if time.Now().After(until) {
+			return false
+		}
 	}
 }
 
@@ -128,12 +139,14 @@ func (c *Client) start(ctx context.Context) error {
 	for until := time.Now().Add(lockWait + helloWait); ; {
 		conn, err := c.dial(ctx)
 		if err == nil {
-			return c.greet(ctx, conn)
+			if err = c.greet(ctx, conn); err == nil {
+				return nil
+			}
 		}
 		if c.reap(); c.child == 0 {
 			return errs.New(errs.Unavailable, "%s ended at once; see %s", c.cfg.Program, filepath.Join(c.cfg.Dir, logName))
 		}
-		if !absent(err) || ctx.Err() != nil || time.Now().After(until) {
+		if ctx.Err() != nil || time.Now().After(until) {
 			return errs.Wrap(err, "connect to the brig-net that was started")
 		}
 		select {
