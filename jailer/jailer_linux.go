@@ -19,10 +19,11 @@ import (
 
 // A Jailer drives OCI containers. It is for any number of goroutines.
 type Jailer struct {
-	cfg     Config
-	runtime ociRuntime
-	groups  *cgroups
-	host    *ocispec.Host
+	cfg      Config
+	runtime  ociRuntime
+	groups   *cgroups
+	host     *ocispec.Host
+	expected *expecter
 
 	starting sync.RWMutex // read-held while a runtime makes cgroups: their parent must not go meanwhile
 
@@ -55,6 +56,7 @@ func New(cfg Config) (*Jailer, error) {
 	if j.groups, err = detectCgroups("/proc/self/mountinfo"); err != nil {
 		return nil, err
 	}
+	j.expected = newExpecter(j.groups, "/proc/self/cgroup")
 	if j.host, err = hostFacts(j.groups, cfg.Shim); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,9 @@ func (*Jailer) Sweep(context.Context, []*brig.Handle) error { return errNotHere 
 // Warnings has none.
 func (*Jailer) Warnings(*brig.Spec) []string { return nil }
 
+// Expect has nothing to prepare.
+func (*Jailer) Expect() {}
+
 // Pids returns NotImplemented.
 func (*Jailer) Pids(context.Context, *brig.Handle) ([]int, error) { return nil, errNotHere }
 

@@ -77,6 +77,8 @@ func (b *jailSeam) Sweep(_ context.Context, live []*brig.Handle) error {
 	return nil
 }
 
+func (b *jailSeam) Expect() {}
+
 func (b *jailSeam) Warnings(s *brig.Spec) []string {
 	if s.Privileged {
 		return []string{"no privileges here"}

@@ -41,6 +41,7 @@ func (c *Containers) Create(ctx context.Context, r brig.CreateRequest) (id brig.
 
 func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig.Image) (_ brig.ID, _ []string, err error) {
 	defer c.timed("create", &err)()
+	c.cfg.Host.Expect() // most are started at once
 	d := &brig.Container{
 		ID: brig.NewID(), Created: time.Now().UTC(), Image: img.ID, ImageRef: r.Spec.Image, Platform: img.Platform,
 		RootFS: brig.NewRID(), Chain: img.Chain(), Driver: c.cfg.Driver, HostConfig: r.HostConfig,

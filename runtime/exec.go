@@ -65,6 +65,7 @@ func (c *Containers) ExecCreate(_ context.Context, ref string, spec brig.ExecSpe
 	if err != nil {
 		return "", err
 	}
+	c.cfg.Host.Expect()
 	x := &execution{Exec: brig.Exec{ID: brig.NewID(), Container: d.ID, Spec: spec}, ct: ct, handle: d.Handle, began: make(chan struct{})}
 	c.mu.Lock()
 	for id, old := range c.execs {

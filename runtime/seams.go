@@ -107,6 +107,8 @@ type Processes interface {
 type Host interface {
 	// Warnings names what of a spec can't be given or will be reduced, in docker's words where it has some. It asks nobody else.
 	Warnings(spec *brig.Spec) []string
+	// Expect says that a process will soon join a jail, so that what takes a while can begin. It returns at once.
+	Expect()
 }
 
 // Terminals changes window sizes.

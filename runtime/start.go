@@ -67,6 +67,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := move(next, brig.Running); err != nil {
 		return err
 	}
+	c.cfg.Host.Expect()
 	var u undo.Stack
 	defer u.Run(ctx, &err)
 	near, err := c.neighbours(&next.Spec)

@@ -1,0 +1,71 @@
+package jailer
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// expecter shortens the wait for the lock that every move of a process into a cgroup takes. That lock, cgroup_threadgroup_rwsem
+// (kernel/cgroup/cgroup.c), is cheap for readers, which fork and exit are, at the price that the first writer after a while waits for
+// all processors to pass a quiescent state (kernel/rcu/sync.c): 10 to 25 ms, which are most of a container's start.
+// A writer that comes within the next such period doesn't wait again. So a move that changes nothing, of brigd into the cgroup where it is,
+// is made as soon as a process is expected to join a jail, beside the steps that come before that.
+type expecter struct {
+	procs string // our own cgroup.procs in one hierarchy; "" where it isn't found
+
+	mu      sync.Mutex
+	pending bool
+	last    time.Time
+}
+
+// freshFor is how long the lock is taken to stay cheap after a move. It is a guess at the safe side: too early costs a write.
+const freshFor = 5 * time.Millisecond
+
+// newExpecter finds this process in the first hierarchy of cgroupFile, /proc/self/cgroup (cgroups(7)), that g knows.
+func newExpecter(g *cgroups, cgroupFile string) *expecter {
+	f, err := os.Open(cgroupFile)
+	if err != nil {
+		return &expecter{}
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		p := strings.SplitN(s.Text(), ":", 3)
+		if len(p) != 3 {
+			continue
+		}
+		first, _, _ := strings.Cut(p[1], ",")
+		if (p[1] == "") != g.v2 || (p[1] != "" && !g.has(first)) {
+			continue
+		}
+		procs := filepath.Join(g.dir(first, p[2]), "cgroup.procs")
+		if _, err := os.Stat(procs); err == nil {
+			return &expecter{procs: procs}
+		}
+	}
+	return &expecter{}
+}
+
+// expect returns at once. What it starts ends by itself within some 50 ms.
+func (e *expecter) expect() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.procs == "" || e.pending || time.Since(e.last) < freshFor {
+		return
+	}
+	e.pending = true
+	go func() {
+		// A failure costs nothing but the time that was to be saved.
+		_ = os.WriteFile(e.procs, []byte(strconv.Itoa(os.Getpid())), 0)
+		e.mu.Lock()
+		e.pending, e.last = false, time.Now()
+		e.mu.Unlock()
+	}()
+}
+
+// Expect says that a process is about to join a jail. See runtime.Host.
+func (j *Jailer) Expect() { j.expected.expect() }
