@@ -36,6 +36,7 @@ type Jailer struct {
 type ociRuntime struct {
 	name, path, version string
 	hide                string // mount point that must be out of its sight
+	sealed              *sealed
 }
 
 // probeLimit bounds the attempt to start a first container, in New.
@@ -94,11 +95,12 @@ func (j *Jailer) try(ctx context.Context, name string) error {
 		return err
 	}
 	first, _, _ := strings.Cut(string(out), "\n")
-	rt := ociRuntime{name: filepath.Base(path), path: path}
+	rt := ociRuntime{name: filepath.Base(path), path: path, sealed: &sealed{}}
 	if f := strings.Fields(first); len(f) > 0 {
 		rt.version = f[len(f)-1]
 	}
 	if rt.name == "crun" {
+		rt.sealed.path = path
 		rt.hide = j.groups.hybrid // crun gives up where v1 and v2 are mounted side by side
 	}
 	j.runtime = rt

@@ -198,9 +198,14 @@ func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, e
 		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, Hide: j.runtime.hide, OOMFile: j.groups.oomFile(group),
 		TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, Linger: j.cfg.Linger,
 	}
+	files := []*os.File{null, null, stderr, listener}
+	if program := j.runtime.sealed.open(); program != nil {
+		defer program.Close()
+		files, c.Sealed = append(files, program), true
+	}
 	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
 		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", shim.LogVariable + "=" + c.LogSettings()},
-		Files: []*os.File{null, null, stderr, listener}, Sys: &unix.SysProcAttr{Setsid: true},
+		Files: files, Sys: &unix.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return 0, 0, err

@@ -16,6 +16,9 @@ const (
 // ListenFD is the descriptor of the listening socket.
 const ListenFD = 3
 
+// RuntimeFD is the descriptor of the OCI runtime's program, with Config.Sealed.
+const RuntimeFD = 4
+
 // Args is the command line of c's shim after the program's name. dir is there to be found by alone.
 func (c Config) Args(dir string) []string {
 	a := []string{ModeShim, "instance=" + c.Instance, "dir=" + dir, "id=" + c.ID, "log=" + c.LogPath, "hide=" + c.Hide, "oom=" + c.OOMFile}
@@ -24,6 +27,9 @@ func (c Config) Args(dir string) []string {
 	}
 	if c.TTY {
 		a = append(a, "tty=1")
+	}
+	if c.Sealed {
+		a = append(a, "sealed=1")
 	}
 	if c.Stdin {
 		a = append(a, "stdin=1")
@@ -102,6 +108,8 @@ func ParseArgs(args []string) Config {
 			c.Linger, _ = time.ParseDuration(value) // Args wrote it
 		case "tty":
 			c.TTY = true
+		case "sealed":
+			c.Sealed = true
 		case "stdin":
 			c.Stdin = true
 		}

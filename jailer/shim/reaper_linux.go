@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"runtime"
 	"sync"
 	"syscall"
@@ -10,6 +11,8 @@ import (
 
 // A reaper is the only caller of wait4 for the shim's children and for the orphans that fall to it as their subreaper.
 type reaper struct {
+	program string // executed in place of the first argument; "": that itself
+
 	spawn sync.Mutex // held from fork to registration, and for each delivery: an exit never comes before its registration
 
 	waiting  map[int]chan syscall.WaitStatus
@@ -61,7 +64,7 @@ func (r *reaper) run(argv []string, files [3]uintptr, hide string, pid func() (i
 	if r.starting++; r.early == nil {
 		r.early = map[int]syscall.WaitStatus{}
 	}
-	child, err := spawn(argv, files, hide)
+	child, err := spawn(cmp.Or(r.program, argv[0]), argv, files, hide)
 	if err != nil {
 		r.started()
 		r.spawn.Unlock()
@@ -100,12 +103,12 @@ func (r *reaper) started() {
 	}
 }
 
-// spawn forks and executes argv in the current directory. With hide, the child gets a mount namespace in which the mount at
+// spawn forks and executes program with argv in the current directory. With hide, the child gets a mount namespace in which the mount at
 // hide is gone; no other mount is any different, and the namespace ends with the child.
-func spawn(argv []string, files [3]uintptr, hide string) (int, error) {
+func spawn(program string, argv []string, files [3]uintptr, hide string) (int, error) {
 	attr := &syscall.ProcAttr{Files: files[:], Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}
 	if hide == "" {
-		return syscall.ForkExec(argv[0], argv, attr)
+		return syscall.ForkExec(program, argv, attr)
 	}
 	type result struct {
 		pid int
@@ -116,14 +119,14 @@ func spawn(argv []string, files [3]uintptr, hide string) (int, error) {
 		// Never unlocked: the thread ends with the goroutine, and its namespace with it. The main thread would stay.
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			pid, err := spawn(argv, files, hide)
+			pid, err := spawn(program, argv, files, hide)
 			ch <- result{pid, err}
 			return
 		}
 		err := hideMount(hide)
 		pid := 0
 		if err == nil {
-			pid, err = syscall.ForkExec(argv[0], argv, attr)
+			pid, err = syscall.ForkExec(program, argv, attr)
 		}
 		ch <- result{pid, err}
 	}()

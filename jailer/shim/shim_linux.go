@@ -23,6 +23,7 @@ type Config struct {
 	OOMFile  string // file with an oom_kill counter; "": none
 	TTY      bool
 	Stdin    bool          // keep the main process's standard input open
+	Sealed   bool          // RuntimeFD is open, and what it holds is executed in place of the file that a command names
 	Linger   time.Duration // how long to stay without a process and without a connection; 0: a minute
 }
 
@@ -59,6 +60,10 @@ func Run(cfg Config, fd int) error {
 	unix.CloseOnExec(fd)
 	s := &shim{cfg: cfg, quit: make(chan struct{}), execs: map[string]*proc{}}
 	s.reap = newReaper()
+	if cfg.Sealed {
+		unix.CloseOnExec(RuntimeFD)
+		s.reap.program = "/proc/self/fd/" + strconv.Itoa(RuntimeFD)
+	}
 	var err error
 	if s.main, err = newProc("", cfg.TTY, cfg.Stdin); err != nil {
 		return err

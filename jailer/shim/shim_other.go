@@ -14,6 +14,7 @@ type Config struct {
 	Instance, ID, LogPath, Hide, OOMFile string
 	TTY, Stdin                           bool
 	Linger                               time.Duration
+	Sealed                               bool
 	Log                                  logline.Options
 	Syslog                               Syslog
 }
