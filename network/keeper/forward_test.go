@@ -201,6 +201,9 @@ func TestTooManyQueries(t *testing.T) {
 		}
 		return nil
 	})
+	if n := r.asked.Load(); n > maxForwards {
+		t.Errorf("%d queries are under way", n)
+	}
 	eventually(t, "service again", func() error {
 		if got := lookup(at, "fast.example"); got != "192.0.2.1" {
 			return fmt.Errorf("%q", got)

@@ -227,6 +227,7 @@ func (k *keeper) do(c net.Conn, q *request) (a *answer, end bool) {
 		k.log.Warn("not all could be done", "op", q.Op, "err", e)
 	}
 	a.Errors = failures(err)
+	k.timer.Stop()
 	if k.idle() {
 		k.timer.Reset(linger)
 	}
