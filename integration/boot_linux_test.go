@@ -239,11 +239,17 @@ func TestHostBoot(t *testing.T) {
 			web := done(t, cli, "run", "-d", "--name", "web", "--restart", "always", "-p", "127.0.0.1::80", "-v", "data:/data", image("busybox"), "sh", "-c",
 				"echo run >>/data/runs; echo run >>/runs; echo ran $(wc -l </runs); exec httpd -f -p 80 -h /data")
 			makeKept(t, cli)
-			eventually(t, "the web server", func() (bool, string) { code := get(t, done(t, cli, "port", web, "80")); return code == 404, strconv.Itoa(code) })
+			eventually(t, "the web server", func() (bool, string) {
+				code := get(t, done(t, cli, "port", web, "80"))
+				return code == 404, strconv.Itoa(code)
+			})
 			reboot(t, s, tmp)
 			start(t, s)
 			checkKept(t, cli, "255")
-			eventually(t, "the web server after the boot", func() (bool, string) { code := get(t, done(t, cli, "port", web, "80")); return code == 404, strconv.Itoa(code) })
+			eventually(t, "the web server after the boot", func() (bool, string) {
+				code := get(t, done(t, cli, "port", web, "80"))
+				return code == 404, strconv.Itoa(code)
+			})
 			equal(t, "its files", done(t, cli, "exec", web, "cat", "/runs", "/data/runs"), "run\nrun\nrun\nrun")
 			equal(t, "its log", done(t, cli, "logs", web), "ran 1\nran 2")
 			equal(t, "ended unseen", done(t, cli, "inspect", "-f", "{{.State.Pid}} {{.State.Running}} {{.State.Paused}}", "no-paused"), "0 false false")

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// argv is an invocation of the OCI runtime in a jail's run directory.
-func (j *Jailer) argv(h *brig.Handle, verb ...string) []string {
-	a := []string{j.runtime.path, "--root", filepath.Join(h.Dir, stateName), "--log", shim.RuntimeLog, "--log-format", "json"}
-	if j.runtime.name == "crun" {
+// argv is an invocation of the OCI runtime in a jail's run directory, with a log of its own.
+func (j *Jailer) argv(h *brig.Handle, log string, verb ...string) []string {
+	a := []string{j.runtime.path, "--root", filepath.Join(h.Dir, stateName), "--log", log, "--log-format", "json"}
+	if j.runtime.crun {
 		a = append(a, "--cgroup-manager=cgroupfs")
 	}
 	return append(a, verb...)
@@ -28,7 +28,7 @@ func (j *Jailer) argv(h *brig.Handle, verb ...string) []string {
 
 // Start has the shim run the bundle. See runtime.Processes.
 func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
-	args := j.argv(h, "run", "--detach", "--bundle", h.Dir, "--pid-file", shim.PidName)
+	args := j.argv(h, shim.RuntimeLog, "run", "--detach", "--bundle", h.Dir, "--pid-file", shim.PidName)
 	tty, args0, err := bundleFacts(h)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig
 	}
 	defer os.Remove(file)
 	fault.Point("exec.written")
-	argv := j.argv(h, "exec", "--detach", "--process", file, "--pid-file", id.Short()+".pid")
+	argv := j.argv(h, id.Short()+".log", "exec", "--detach", "--process", file, "--pid-file", id.Short()+".pid")
 	if spec.TTY {
 		argv = append(argv, "--console-socket", id.Short()+".tty")
 	}
