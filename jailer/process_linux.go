@@ -41,11 +41,21 @@ func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
 	j.starting.RUnlock()
 	if err != nil {
 		j.dropFilter(h.JailID)
-		return startError("create", args0, err)
+		return startError("create", args0, noRoom(h.Dir, err))
 	}
 	j.keepFilter(h.JailID, h.Dir)
 	h.InitPID, err = strconv.Atoi(f[0])
 	return err
+}
+
+// noRoom adds what an OCI runtime may not say of a failure: that the disk is full.
+func noRoom(dir string, err error) error {
+	var f *shimFailure
+	var st unix.Statfs_t
+	if !errors.As(err, &f) || unix.Statfs(dir, &st) != nil || st.Bavail*uint64(st.Bsize) >= 1<<20 && (st.Files == 0 || st.Ffree > 16) || strings.Contains(f.text, unix.ENOSPC.Error()) {
+		return err
+	}
+	return &shimFailure{f.kind, lastMessage(f.text) + ": " + unix.ENOSPC.Error()}
 }
 
 // bundleFacts reads back what Start needs of a bundle.
@@ -126,7 +136,7 @@ func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig
 		if ctx.Err() != nil {
 			return 0, nil, ctx.Err()
 		}
-		return 0, nil, startError("exec", spec.Args[0], err)
+		return 0, nil, startError("exec", spec.Args[0], noRoom(h.Dir, err))
 	}
 	pid, _ := strconv.Atoi(f[0])
 	done := make(chan brig.Exit, 1)
