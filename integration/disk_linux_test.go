@@ -273,11 +273,16 @@ func TestReadOnlyRoot(t *testing.T) {
 // mount unmounts the disk, repairs it, and mounts it again.
 func (d *disk) mount(how string) {
 	d.t.Helper()
+	image := filepath.Join(filepath.Dir(d.Root), "image")
 	run(d.t, "umount", d.Root)
-	if out, err := exec.Command("e2fsck", "-fy", filepath.Join(filepath.Dir(d.Root), "image")).CombinedOutput(); err != nil {
+	eventually(d.t, "the last mount namespace that had it is gone", func() (bool, string) {
+		out, err := exec.Command("losetup", "-j", image).CombinedOutput()
+		return err == nil && len(out) == 0, string(out)
+	})
+	if out, err := exec.Command("e2fsck", "-fy", image).CombinedOutput(); err != nil {
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() > 1 { // e2fsck(8): 1 is corrected
 			d.t.Fatalf("e2fsck: %v: %s", err, out)
 		}
 	}
-	run(d.t, "mount", "-o", "loop,"+how, filepath.Join(filepath.Dir(d.Root), "image"), d.Root)
+	run(d.t, "mount", "-o", "loop,"+how, image, d.Root)
 }
