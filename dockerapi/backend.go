@@ -157,6 +157,16 @@ type Networks interface {
 	List(ctx context.Context) ([]brig.Network, error)
 }
 
+// Memberships changes which networks there are, and which containers are in them.
+type Memberships interface {
+	NetworkCreate(ctx context.Context, w brig.Network) (brig.ID, error)
+	// NetworkRemove returns Forbidden if a running container is in the network, or if it is predefined.
+	NetworkRemove(ctx context.Context, ref string) error
+	// NetworkConnect and NetworkDisconnect take effect at once if the container runs, else with its next start.
+	NetworkConnect(ctx context.Context, network, container string, spec brig.EndpointSpec) error
+	NetworkDisconnect(ctx context.Context, network, container string, force bool) error
+}
+
 // Housekeeping finds, mends and removes what should not be there.
 type Housekeeping interface {
 	// Collect removes what nobody needs; with dry it only counts.

@@ -49,6 +49,10 @@ func (s *Server) containerList(ctx context.Context, r *request) (response, error
 	if err != nil {
 		return nil, err
 	}
+	linked := linkNames(all)
+	for i := range rows {
+		rows[i].Names = append(rows[i].Names, linked[brig.ID(rows[i].ID)]...)
+	}
 	return asJSON(http.StatusOK, rows), nil
 }
 
@@ -80,6 +84,18 @@ func (s *Server) listRows(ctx context.Context, containers []*brig.Container, siz
 	return rows, nil
 }
 
+// linkNames are the names that containers have by the links of others, by ID.
+func linkNames(all []*brig.Container) map[brig.ID][]string {
+	out := map[brig.ID][]string{}
+	for _, c := range all {
+		for _, l := range c.Spec.Links {
+			id, alias, _ := strings.Cut(l, ":")
+			out[brig.ID(id)] = append(out[brig.ID(id)], "/"+c.Name+"/"+alias)
+		}
+	}
+	return out
+}
+
 // listRowOf is pure.
 func listRowOf(c *brig.Container, now time.Time, v Version) listRow {
 	row := listRow{Summary: container.Summary{
@@ -87,6 +103,9 @@ func listRowOf(c *brig.Container, now time.Time, v Version) listRow {
 		Created: c.Created.Unix(), Labels: c.Spec.Labels, State: container.ContainerState(c.State.String()), Status: statusText(c, now),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointsOf(c, v)}, Mounts: mountPoints(c),
 	}, Ports: []listPort{}}
+	for _, e := range row.NetworkSettings.Networks { // dockerd leaves out of lists what a request said of names
+		e.Aliases, e.Links, e.DNSNames, e.DriverOpts = nil, nil, nil, nil
+	}
 	if row.Labels == nil {
 		row.Labels = map[string]string{}
 	}

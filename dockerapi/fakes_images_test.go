@@ -213,16 +213,61 @@ func (f *volumeShelf) VolumeSize(ctx context.Context, name string) (int64, error
 }
 
 // A netShelf is a fixed list of networks.
-type netShelf []brig.Network
+type netShelf struct {
+	nets    []brig.Network
+	members map[string]brig.EndpointSpec // by "network container"
+}
 
-func (f netShelf) List(context.Context) ([]brig.Network, error) { return f, nil }
-func (f netShelf) Lookup(_ context.Context, ref string) (brig.Network, error) {
-	for _, n := range f {
+func (f *netShelf) List(context.Context) ([]brig.Network, error) { return f.nets, nil }
+func (f *netShelf) Lookup(_ context.Context, ref string) (brig.Network, error) {
+	for _, n := range f.nets {
 		if n.Name == ref || strings.HasPrefix(string(n.ID), ref) {
 			return n, nil
 		}
 	}
 	return brig.Network{}, errs.New(errs.NotFound, "network %s not found", ref)
+}
+
+func (f *netShelf) NetworkCreate(_ context.Context, w brig.Network) (brig.ID, error) {
+	if _, err := f.Lookup(context.Background(), w.Name); err == nil {
+		return "", errs.New(errs.Conflict, "network with name %s already exists", w.Name)
+	}
+	w.ID, w.Created = brig.NewID(), time.Now()
+	f.nets = append(f.nets, w)
+	return w.ID, nil
+}
+
+func (f *netShelf) NetworkRemove(ctx context.Context, ref string) error {
+	w, err := f.Lookup(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if brig.Predefined(w.Name) {
+		return errs.New(errs.Forbidden, "%s is a pre-defined network and cannot be removed", w.Name)
+	}
+	for key := range f.members {
+		if strings.HasPrefix(key, w.Name+" ") {
+			return errs.New(errs.Forbidden, "network %s has active endpoints", w.Name)
+		}
+	}
+	f.nets = slices.DeleteFunc(f.nets, func(x brig.Network) bool { return x.ID == w.ID })
+	return nil
+}
+
+func (f *netShelf) NetworkConnect(ctx context.Context, ref, container string, spec brig.EndpointSpec) error {
+	w, err := f.Lookup(ctx, ref)
+	if err == nil {
+		f.members[w.Name+" "+container] = spec
+	}
+	return err
+}
+
+func (f *netShelf) NetworkDisconnect(ctx context.Context, ref, container string, _ bool) error {
+	w, err := f.Lookup(ctx, ref)
+	if err == nil {
+		delete(f.members, w.Name+" "+container)
+	}
+	return err
 }
 
 // A containerShelf is a fixed list of containers.
@@ -300,6 +345,7 @@ type daemon struct {
 	volumes    *volumeShelf
 	system     *hostFacts
 	containers *containerShelf
+	nets       *netShelf
 	server     *Server
 	socket     string
 	client     *http.Client
@@ -314,14 +360,14 @@ func newDaemon(t *testing.T) *daemon {
 		socket: filepath.Join(t.TempDir(), "api.sock"),
 	}
 	var u unused
-	nets := netShelf{
+	d.nets = &netShelf{members: map[string]brig.EndpointSpec{}, nets: []brig.Network{
 		{ID: brig.ID(strings.Repeat("a", 64)), Name: "bridge", Driver: "bridge"},
 		{ID: brig.ID(strings.Repeat("b", 64)), Name: "mine", Driver: "bridge", Labels: map[string]string{"k": "v"}},
-	}
+	}}
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Updates: u, Meter: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: nets, System: d.system, Housekeeping: struct{ Housekeeping }{},
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -241,6 +242,13 @@ func hostConfigOf(c *brig.Container) (*container.HostConfig, error) {
 	}
 	if h.NetworkMode == "" {
 		h.NetworkMode = network.NetworkBridge
+	}
+	for i, l := range h.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if name = strings.TrimPrefix(name, "/"); !ok {
+			alias = name
+		}
+		h.Links[i] = "/" + name + ":/" + c.Name + "/" + alias
 	}
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = container.RestartPolicyDisabled

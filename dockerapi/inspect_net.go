@@ -55,7 +55,7 @@ func endpointsOf(c *brig.Container, v Version) map[string]*network.EndpointSetti
 func endpointSettings(c *brig.Container, name string, e brig.Endpoint, v Version) *network.EndpointSettings {
 	out := &network.EndpointSettings{
 		NetworkID: string(e.NetworkID), EndpointID: string(e.EndpointID), Links: e.Spec.Links, Aliases: e.Spec.Aliases, DriverOpts: e.Spec.DriverOpts,
-		Gateway: e.Gateway4, IPv6Gateway: e.Gateway6, DNSNames: e.DNSNames,
+		Gateway: e.Gateway4, IPv6Gateway: e.Gateway6, DNSNames: e.DNSNames, GwPriority: e.Spec.GwPriority,
 	}
 	if e.Addr4.IsValid() {
 		out.IPAddress, out.IPPrefixLen = e.Addr4.Addr(), e.Addr4.Bits()
@@ -66,13 +66,23 @@ func endpointSettings(c *brig.Container, name string, e brig.Endpoint, v Version
 	if mac, err := net.ParseMAC(cmp.Or(e.MAC, e.Spec.MacAddress)); err == nil {
 		out.MacAddress = network.HardwareAddr(mac)
 	}
-	if e.Spec.IPv4 != "" || e.Spec.IPv6 != "" {
+	if e.Spec.IPv4 != "" || e.Spec.IPv6 != "" || len(e.Spec.LinkLocal) > 0 {
 		out.IPAMConfig = &network.EndpointIPAMConfig{}
 		out.IPAMConfig.IPv4Address, _ = netip.ParseAddr(e.Spec.IPv4) // "" stays no address
 		out.IPAMConfig.IPv6Address, _ = netip.ParseAddr(e.Spec.IPv6)
+		for _, s := range e.Spec.LinkLocal {
+			if a, err := netip.ParseAddr(s); err == nil {
+				out.IPAMConfig.LinkLocalIPs = append(out.IPAMConfig.LinkLocalIPs, a)
+			}
+		}
 	}
-	if v < 45 && container.NetworkMode(name).IsUserDefined() && !slices.Contains(out.Aliases, c.ID.Short()) {
-		out.Aliases = append(slices.Clone(out.Aliases), c.ID.Short())
+	if v < 45 && len(e.DNSNames) > 0 {
+		out.Aliases = slices.Clone(out.Aliases)
+		for _, name := range []string{c.ID.Short(), c.Spec.Hostname} {
+			if name != "" && !slices.Contains(out.Aliases, name) {
+				out.Aliases = append(out.Aliases, name)
+			}
+		}
 	}
 	return out
 }

@@ -57,7 +57,7 @@ func TestInspectDocument(t *testing.T) {
 		{"shares a network", func(c *brig.Container) { c.Spec.NetworkMode, c.Endpoints = "container:y", nil }, 51, []string{`"Networks":{}`}, nil},
 		{"privileged", func(c *brig.Container) { c.HostConfig = json.RawMessage(`{"Privileged":true}`) }, 51, []string{`"MaskedPaths":null`}, nil},
 		{"aliases before 1.45", func(c *brig.Container) {
-			c.Endpoints = map[string]brig.Endpoint{"mine": {Spec: brig.EndpointSpec{Aliases: []string{"a"}}}}
+			c.Endpoints = map[string]brig.Endpoint{"mine": {Spec: brig.EndpointSpec{Aliases: []string{"a"}}, DNSNames: []string{"x1"}}}
 		}, 44, []string{`"Aliases":["a","abababababab"]`}, nil},
 		{"aliases", func(c *brig.Container) {
 			c.Endpoints = map[string]brig.Endpoint{"mine": {Spec: brig.EndpointSpec{Aliases: []string{"a"}, IPv4: "10.0.0.9"}}}

@@ -2,9 +2,10 @@ package dockerapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
-	"slices"
-	"strings"
+	"net/netip"
+	"time"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -23,11 +24,6 @@ func (s *Server) networkRoutes() []route {
 		{"POST", "/networks/{id:.*}/disconnect", s.networkDisconnect, 24},
 		{"DELETE", "/networks/{id:.*}", s.networkRemove, 24},
 	}
-}
-
-// predefined reports whether every Docker host has a network of that name.
-func predefined(name string) bool {
-	return slices.Contains([]string{"bridge", "host", "none", "default"}, name)
 }
 
 func (s *Server) networkList(ctx context.Context, r *request) (response, error) {
@@ -55,7 +51,7 @@ func (s *Server) networkList(ctx context.Context, r *request) (response, error) 
 	out := []network.Inspect{}
 	for _, n := range all {
 		kind := "custom"
-		if predefined(n.Name) {
+		if brig.Predefined(n.Name) {
 			kind = "builtin"
 		}
 		members := endpoints(containers, n)
@@ -93,14 +89,19 @@ func endpoints(all []*brig.Container, n brig.Network) map[string]network.Endpoin
 func newNetwork(n brig.Network, members map[string]network.EndpointResource) network.Inspect {
 	d := network.Inspect{
 		Network: network.Network{
-			Name: n.Name, ID: string(n.ID), Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.IPv6,
-			Internal: n.Internal, Options: nonNilMap(n.Options), Labels: nonNilMap(n.Labels),
-			IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
+			Name: n.Name, ID: string(n.ID), Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: !n.NoIPv4, EnableIPv6: n.IPv6,
+			Internal: n.Internal, Attachable: n.Attachable, ConfigOnly: n.ConfigOnly, ConfigFrom: network.ConfigReference{Network: n.ConfigFrom},
+			Options: nonNilMap(n.Options), Labels: nonNilMap(n.Labels),
+			IPAM: network.IPAM{Driver: "default", Options: n.IPAMOptions, Config: []network.IPAMConfig{}},
 		},
 		Containers: members,
 	}
 	for _, sub := range n.Subnets {
-		d.IPAM.Config = append(d.IPAM.Config, network.IPAMConfig{Subnet: sub.Prefix, Gateway: sub.Gateway, IPRange: sub.Range})
+		c := network.IPAMConfig{Subnet: sub.Prefix, Gateway: sub.Gateway, IPRange: sub.Range, AuxAddress: sub.Aux}
+		if sub.AutoGateway && !sub.Auto {
+			c.Gateway = netip.Addr{} // dockerd shows what was asked for where something was
+		}
+		d.IPAM.Config = append(d.IPAM.Config, c)
 	}
 	return d
 }
@@ -127,28 +128,69 @@ func (s *Server) networkInspect(ctx context.Context, r *request) (response, erro
 	return asJSON(http.StatusOK, newNetwork(n, endpoints(all, n))), nil
 }
 
-func (s *Server) networkCreate(_ context.Context, r *request) (response, error) {
+func (s *Server) networkCreate(ctx context.Context, r *request) (response, error) {
 	var q network.CreateRequest
 	if err := r.decode(&q); err != nil {
 		return nil, err
 	}
-	switch {
-	case strings.TrimSpace(q.Name) == "":
-		return nil, errs.New(errs.Invalid, "network name cannot be blank")
-	case predefined(q.Name):
-		return nil, errs.New(errs.Forbidden, "operation is not permitted on predefined %s network", q.Name)
-	case q.Driver == "overlay" || q.Scope == "swarm" || q.Ingress:
+	if q.Driver == "overlay" || q.Scope == "swarm" || q.Scope == "global" || q.Ingress {
 		return nil, errNotSwarmManager()
 	}
-	return nil, notYet("brig can't create networks yet: there are bridge, host and none")
+	w, err := translateNetwork(&q)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.Memberships.NetworkCreate(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	return asJSON(http.StatusCreated, network.CreateResponse{ID: string(id)}), nil
+}
+
+// translateNetwork makes a network of a request. What is wrong with it, only the engine knows.
+func translateNetwork(q *network.CreateRequest) (brig.Network, error) {
+	w := brig.Network{Name: q.Name, Driver: q.Driver, Internal: q.Internal, Attachable: q.Attachable, ConfigOnly: q.ConfigOnly, Options: q.Options, Labels: q.Labels}
+	if q.Scope != "" && q.Scope != "local" {
+		return w, invalid("invalid scope %q: there is local alone", q.Scope)
+	}
+	if q.ConfigFrom != nil {
+		w.ConfigFrom = q.ConfigFrom.Network
+	}
+	w.NoIPv4 = q.EnableIPv4 != nil && !*q.EnableIPv4
+	w.IPv6 = q.EnableIPv6 != nil && *q.EnableIPv6
+	if q.IPAM == nil {
+		return w, nil
+	}
+	if q.IPAM.Driver != "" && q.IPAM.Driver != "default" {
+		return w, errs.New(errs.NotFound, "plugin %q not found", q.IPAM.Driver)
+	}
+	w.IPAMOptions = q.IPAM.Options
+	for _, c := range q.IPAM.Config {
+		w.Subnets = append(w.Subnets, brig.Subnet{Prefix: c.Subnet, Gateway: c.Gateway, Range: c.IPRange, Aux: c.AuxAddress})
+	}
+	return w, nil
 }
 
 func (s *Server) networkConnect(ctx context.Context, r *request) (response, error) {
-	var q network.ConnectRequest
-	if err := r.decode(&q); err != nil {
+	var raw json.RawMessage
+	if err := r.decode(&raw); err != nil {
 		return nil, err
 	}
-	return s.noMembership(ctx, r.vars["id"], q.Container)
+	var q network.ConnectRequest
+	if err := json.Unmarshal(raw, &q); err != nil {
+		return nil, errs.New(errs.Invalid, "invalid JSON: %w", err)
+	}
+	w, err := s.Networks.Lookup(ctx, r.vars["id"])
+	if err != nil {
+		return nil, err
+	}
+	var spec brig.EndpointSpec
+	if q.EndpointConfig != nil {
+		if spec, err = (&translation{minor: int(r.version)}).endpoint(w.Name, q.EndpointConfig); err != nil {
+			return nil, err
+		}
+	}
+	return noBody(http.StatusOK), s.Memberships.NetworkConnect(ctx, string(w.ID), q.Container, spec)
 }
 
 func (s *Server) networkDisconnect(ctx context.Context, r *request) (response, error) {
@@ -156,36 +198,45 @@ func (s *Server) networkDisconnect(ctx context.Context, r *request) (response, e
 	if err := r.decode(&q); err != nil {
 		return nil, err
 	}
-	return s.noMembership(ctx, r.vars["id"], q.Container)
-}
-
-// noMembership refuses to change a container's networks, once it is clear that both exist.
-func (s *Server) noMembership(ctx context.Context, net, container string) (response, error) {
-	if _, err := s.Networks.Lookup(ctx, net); err != nil {
-		return nil, err
-	}
-	if _, err := s.Containers.Get(ctx, container); err != nil {
-		return nil, err
-	}
-	return nil, notYet("brig can't change the networks of a container yet")
+	return noBody(http.StatusOK), s.Memberships.NetworkDisconnect(ctx, r.vars["id"], q.Container, q.Force)
 }
 
 func (s *Server) networkRemove(ctx context.Context, r *request) (response, error) {
-	n, err := s.Networks.Lookup(ctx, r.vars["id"])
+	return noBody(http.StatusNoContent), s.Memberships.NetworkRemove(ctx, r.vars["id"])
+}
+
+// networkPrune removes networks that no running container is in. One that resists, or that someone else removes meanwhile, is left out.
+func (s *Server) networkPrune(ctx context.Context, r *request) (response, error) {
+	f, err := r.filters("label", "label!", "until")
 	if err != nil {
 		return nil, err
 	}
-	if predefined(n.Name) {
-		return nil, errs.New(errs.Forbidden, "%s is a pre-defined network and cannot be removed", n.Name)
-	}
-	return nil, notYet("brig can't remove networks yet")
-}
-
-// networkPrune has nothing to remove while only predefined networks exist. docker system prune asks for it.
-func (s *Server) networkPrune(_ context.Context, r *request) (response, error) {
-	if _, err := r.filters("label", "label!", "until"); err != nil {
+	v, err := f.single("until")
+	if err != nil {
 		return nil, err
 	}
+	until, err := parseTime(v, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Networks.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var report network.PruneReport
+	for _, n := range all {
+		if brig.Predefined(n.Name) || n.ConfigOnly || !f.labelsMatch(n.Labels) || !until.IsZero() && n.Created.After(until) {
+			continue
+		}
+		switch err := s.Memberships.NetworkRemove(ctx, string(n.ID)); {
+		case ctx.Err() != nil:
+			return nil, errs.As(errs.Canceled, ctx.Err())
+		case err == nil:
+			report.NetworksDeleted = append(report.NetworksDeleted, n.Name)
+		case !errs.Is(err, errs.Forbidden) && !errs.Is(err, errs.NotFound):
+			s.log.Warn("prune left a network behind", "network", n.Name, "err", err)
+		}
+	}
 	s.pruned("network", 0)
-	return asJSON(http.StatusOK, network.PruneReport{}), nil
+	return asJSON(http.StatusOK, report), nil
 }

@@ -118,18 +118,34 @@ func TestNetworks(t *testing.T) {
 		body         any
 	}{
 		{404, "GET", "/networks/nosuch", nil}, {404, "GET", "/networks/bridge?scope=swarm", nil},
-		{400, "POST", "/networks/create", map[string]any{"Name": " "}}, {403, "POST", "/networks/create", map[string]any{"Name": "host"}},
-		{503, "POST", "/networks/create", map[string]any{"Name": "x", "Driver": "overlay"}}, {501, "POST", "/networks/create", map[string]any{"Name": "x"}},
+		{503, "POST", "/networks/create", map[string]any{"Name": "x", "Driver": "overlay"}}, {404, "POST", "/networks/create", map[string]any{"Name": "x", "IPAM": map[string]any{"Driver": "no"}}},
 		{400, "POST", "/networks/create", nil}, {400, "POST", "/networks/create", map[string]any{"Name": "x", "IPAM": map[string]any{"Config": []any{map[string]any{"Subnet": "no"}}}}},
-		{404, "POST", "/networks/nosuch/connect", map[string]any{"Container": "web"}}, {404, "POST", "/networks/mine/connect", map[string]any{"Container": "nosuch"}},
-		{501, "POST", "/networks/mine/connect", map[string]any{"Container": "web"}}, {501, "POST", "/networks/mine/disconnect", map[string]any{"Container": "web"}},
-		{403, "DELETE", "/networks/bridge", nil}, {404, "DELETE", "/networks/nosuch", nil}, {501, "DELETE", "/networks/mine", nil},
+		{400, "POST", "/networks/create", map[string]any{"Name": "x", "Scope": "moon"}},
+		{404, "POST", "/networks/nosuch/connect", map[string]any{"Container": "web"}}, {404, "POST", "/networks/nosuch/disconnect", map[string]any{"Container": "web"}},
+		{400, "POST", "/networks/bridge/connect", map[string]any{"Container": "web", "EndpointConfig": map[string]any{"Aliases": []string{"x"}}}},
+		{409, "POST", "/networks/create", map[string]any{"Name": "mine"}},
+		{403, "DELETE", "/networks/bridge", nil}, {404, "DELETE", "/networks/nosuch", nil},
 	} {
 		d.message(t, c.status, c.method, c.path, c.body)
 	}
-	if got := d.want(t, 200, "POST", "/networks/prune", nil); got != `{"NetworksDeleted":null}`+"\n" {
-		t.Errorf("prune: %s", got)
+	d.want(t, 201, "POST", "/networks/create", map[string]any{"Name": "lan", "EnableIPv6": true, "Internal": true, "Options": map[string]string{"o": "1"},
+		"IPAM": map[string]any{"Config": []any{map[string]any{"Subnet": "10.9.0.0/16", "IPRange": "10.9.1.0/24", "AuxiliaryAddresses": map[string]string{"r": "10.9.1.1"}}}}})
+	if n, err := d.nets.Lookup(t.Context(), "lan"); err != nil || !n.IPv6 || !n.Internal || n.Options["o"] != "1" || n.Subnets[0].Range.String() != "10.9.1.0/24" || n.Subnets[0].Aux["r"].String() != "10.9.1.1" {
+		t.Errorf("created: %+v, %v", n, err)
 	}
+	d.want(t, 200, "POST", "/networks/lan/connect", map[string]any{"Container": "web", "EndpointConfig": map[string]any{"Aliases": []string{"www"}, "GwPriority": 3,
+		"IPAMConfig": map[string]any{"IPv4Address": "10.9.0.7", "LinkLocalIPs": []string{"169.254.1.1"}}}})
+	if e := d.nets.members["lan web"]; e.IPv4 != "10.9.0.7" || e.Aliases[0] != "www" || e.GwPriority != 3 || e.LinkLocal[0] != "169.254.1.1" {
+		t.Errorf("connected: %+v", e)
+	}
+	if got := d.want(t, 200, "POST", `/networks/prune?filters={"label":["k=v"]}`, nil); got != `{"NetworksDeleted":["mine"]}`+"\n" {
+		t.Errorf("prune by label: %s", got)
+	}
+	if got := d.want(t, 200, "POST", "/networks/prune", nil); got != `{"NetworksDeleted":null}`+"\n" {
+		t.Errorf("prune with the last one in use: %s", got)
+	}
+	d.want(t, 200, "POST", "/networks/lan/disconnect", map[string]any{"Container": "web"})
+	d.want(t, 204, "DELETE", "/networks/lan", nil)
 }
 
 func TestVersionAndInfo(t *testing.T) {

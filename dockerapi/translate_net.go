@@ -89,13 +89,13 @@ func (t *translation) endpoint(name string, ep *network.EndpointSettings) (brig.
 	if t.minor >= 44 && len(ep.MacAddress) > 0 {
 		e.MacAddress = ep.MacAddress.String()
 	}
-	if ep.GwPriority != 0 && t.minor >= 48 {
-		return e, notYet("network %s: gateway priorities (gw-priority) are not supported by brig", name)
+	if t.minor >= 48 {
+		e.GwPriority = ep.GwPriority
 	}
 	builtin := name == network.NetworkBridge || name == network.NetworkHost || name == network.NetworkNone
 	if c := ep.IPAMConfig; c != nil {
-		if len(c.LinkLocalIPs) > 0 {
-			return e, notYet("network %s: link-local addresses (link-local-ip) are not supported by brig", name)
+		for _, a := range c.LinkLocalIPs {
+			e.LinkLocal = append(e.LinkLocal, a.String())
 		}
 		e.IPv4, e.IPv6 = addrString(c.IPv4Address), addrString(c.IPv6Address)
 		if builtin && (e.IPv4 != "" || e.IPv6 != "") {
@@ -232,9 +232,7 @@ func (t *translation) resolver() error {
 			return invalid("bad format for links: %s", link)
 		}
 	}
-	if t.spec.Links = t.h.Links; len(t.spec.Links) > 0 {
-		t.warn("Links are not set up by this version of brig: %s", strings.Join(t.spec.Links, ", "))
-	}
+	t.spec.Links = t.h.Links
 	return nil
 }
 

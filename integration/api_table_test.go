@@ -136,6 +136,7 @@ func (s *apiSession) removeAll() {
 	for _, v := range []string{"at-vol", "at-vol2"} {
 		docker(s.t, "volume", "rm", "-f", v)
 	}
+	docker(s.t, "network", "rm", "-f", "at-bad", "at-net", "at-sub", "at-in", "at-of", "at-conf")
 }
 
 func (s *apiSession) fill(text string) string {
@@ -158,12 +159,12 @@ func (s *apiSession) answer(row apiRow) string {
 	}
 	status, header, got := s.exchange(method, path, contentType, body)
 	if status == http.StatusCreated {
-		s.learn(path, got)
+		s.learn(path, body, got)
 	}
 	return describe(status, header, got, row.shape)
 }
 
-func (s *apiSession) learn(path string, body []byte) {
+func (s *apiSession) learn(path, asked string, body []byte) {
 	var made struct{ ID string }
 	if json.Unmarshal(body, &made) != nil || made.ID == "" {
 		return
@@ -171,6 +172,10 @@ func (s *apiSession) learn(path string, body []byte) {
 	switch {
 	case strings.Contains(path, "/exec"):
 		s.vars["$EXEC"] = made.ID
+	case strings.Contains(path, "/networks/"):
+		if strings.Contains(asked, `"at-bad"`) { // a bad request that was taken
+			docker(s.t, "network", "rm", made.ID)
+		}
 	case strings.Contains(path, "name=at-bad"): // a bad request that was taken
 		docker(s.t, "rm", "-f", "-v", made.ID)
 	case strings.Contains(path, "/containers/create"):

@@ -155,3 +155,5 @@ var dockerdDiffers = map[string]string{
 	"log rotation":                  "a follower of dockerd's misses lines while the log is rotated faster than it reads",
 	"zstd":                          "dockerd 20.10 cannot read zstd layers; Docker 23 and later can",
 }
+
+func regexpQuote(s string) string { return regexp.QuoteMeta(s) }

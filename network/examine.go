@@ -8,8 +8,8 @@ import (
 	"github.com/brigd/brig/internal/brig"
 )
 
-// Examine looks for links and namespaces of this instance that belong to no container, and for rules and a bridge that should be there.
-// alive are the containers that may have a network; what it mends disturbs none of them.
+// Examine looks for links, bridges and namespaces of this instance that belong to no container, and for rules and bridges that should
+// be there. alive are the containers that may have a network; what it mends disturbs none of them.
 func (n *Networks) Examine(ctx context.Context, fix bool, alive func(brig.ID) bool, d *brig.Diagnosis) error {
 	n.mu.Lock()
 	var ended []brig.ID
@@ -20,7 +20,7 @@ func (n *Networks) Examine(ctx context.Context, fix bool, alive func(brig.ID) bo
 	}
 	n.mu.Unlock()
 	for _, id := range ended {
-		d.Add(brig.Finding{Check: "network", Subject: id.Short(), Problem: "it has an address, but its container is gone", Mend: "take it out of its network"}, fix,
+		d.Add(brig.Finding{Check: "network", Subject: id.Short(), Problem: "it has an address, but its container is gone", Mend: "take it out of its networks"}, fix,
 			func() error { return n.Detach(ctx, id) })
 	}
 	first, err := n.strays()
@@ -39,36 +39,35 @@ func (n *Networks) Examine(ctx context.Context, fix bool, alive func(brig.ID) bo
 		}
 		for _, s := range second {
 			if slices.Contains(first, s) {
-				d.Add(brig.Finding{Check: "network", Subject: s, Problem: "it belongs to no container", Mend: "delete it"}, fix, func() error { return n.scrap(s) })
+				d.Add(brig.Finding{Check: "network", Subject: s, Problem: "it belongs to no container and no network", Mend: "delete it"}, fix, func() error { return n.scrap(s) })
 			}
 		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	w := n.find("bridge")
-	if n.host.up && w != nil {
-		for _, problem := range n.host.missing(w) {
-			d.Add(brig.Finding{Check: "network", Subject: w.Name, Problem: problem, Mend: "make it again"}, fix, func() error {
-				n.host.up = false
-				return n.ready(ctx, w)
-			})
-		}
+	for _, problem := range n.problems() {
+		d.Add(brig.Finding{Check: "network", Subject: "host", Problem: problem, Mend: "make it again"}, fix, n.remake)
 	}
-	for _, note := range n.host.notes() {
+	for _, note := range n.notes() {
 		d.Add(brig.Finding{Check: "host", Subject: "network", Problem: note, Note: true}, false, nil)
 	}
 	return nil
 }
 
-// strays lists links and files of namespaces that no container here has.
+// Notes says what of this host keeps packets from containers, or what brig has changed there so that it doesn't.
+func (n *Networks) Notes() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.notes()
+}
+
+func (n *Networks) notes() []string { return n.host.notes(len(n.up) > 0) }
+
+// strays lists links and files of namespaces that no container here has, and bridges of no network.
 func (n *Networks) strays() ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	keep := map[brig.ID]brig.ID{}
-	for id, p := range n.at {
-		keep[id] = p.endpoint.EndpointID
-	}
-	return n.host.strays(keep)
+	return n.host.strays(n.keep(), n.bridges())
 }
 
 // scrap deletes one of what strays lists.

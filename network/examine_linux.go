@@ -1,25 +1,26 @@
 package network
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 )
 
-// strays lists links by name and namespaces by path that belong to no container in keep, which gives each its endpoint.
-func (h *host) strays(keep map[brig.ID]brig.ID) (out []string, err error) {
+func (h *host) isVeth(name string) bool { return strings.HasPrefix(name, h.vethPrefix()) }
+
+// strays lists links by name and namespaces by path that belong to nobody. keep gives each container its endpoints, bridges are those of
+// all networks.
+func (h *host) strays(keep map[brig.ID][]brig.ID, bridges map[string]bool) (out []string, err error) {
 	names, files := map[string]bool{}, map[string]bool{}
-	for id, endpoint := range keep {
+	for id, endpoints := range keep {
 		files[h.netnsPath(id)] = true
-		if endpoint != "" {
-			names[h.vethName(endpoint)] = true
+		for _, e := range endpoints {
+			names[h.vethName(e)] = true
 		}
 	}
 	links, err := netlink.LinkList()
@@ -27,8 +28,10 @@ func (h *host) strays(keep map[brig.ID]brig.ID) (out []string, err error) {
 		return nil, errs.Wrap(err, "list links")
 	}
 	for _, l := range links {
-		if name := l.Attrs().Name; strings.HasPrefix(name, h.vethPrefix()) && !names[name] {
-			out = append(out, name)
+		a := l.Attrs()
+		bridge := a.Alias == h.alias() || a.Name == h.bridgeName() || strings.HasPrefix(a.Name, h.bridgePrefix())
+		if (h.isVeth(a.Name) && !names[a.Name]) || (bridge && !bridges[a.Name]) {
+			out = append(out, a.Name)
 		}
 	}
 	entries, _ := os.ReadDir(h.dir)
@@ -46,47 +49,4 @@ func (h *host) scrap(name string) error {
 		return h.removeNetns(name)
 	}
 	return h.removeLink(name)
-}
-
-// missing says what of the bridge and the rules is not there.
-func (h *host) missing(w *brig.Network) (out []string) {
-	if _, err := netlink.LinkByName(w.Bridge); err != nil {
-		out = append(out, fmt.Sprintf("the bridge %s is gone: %v", w.Bridge, err))
-	}
-	c, err := nftables.New()
-	if err != nil {
-		return append(out, "nftables can't be asked: "+err.Error())
-	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
-	if err != nil {
-		return append(out, "nftables can't be asked: "+err.Error())
-	}
-	for _, t := range tables {
-		if t.Name == h.tableName() {
-			return out
-		}
-	}
-	return append(out, "the nftables table ip "+h.tableName()+" is gone")
-}
-
-// notes says what others have done to this host that keeps packets from containers.
-func (h *host) notes() (out []string) {
-	if b, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); h.up && strings.TrimSpace(string(b)) != "1" {
-		out = append(out, "net.ipv4.ip_forward is off: containers don't reach other hosts")
-	}
-	c, err := nftables.New()
-	if err != nil {
-		return append(out, "nftables can't be used: "+err.Error())
-	}
-	chains, err := c.ListChains()
-	if err != nil {
-		return append(out, "nftables can't be asked: "+err.Error())
-	}
-	for _, ch := range chains {
-		if ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop &&
-			(ch.Table.Family == nftables.TableFamilyIPv4 || ch.Table.Family == nftables.TableFamilyINet) {
-			out = append(out, fmt.Sprintf("chain %s of table %s drops what it is not told to forward (another container engine does that): containers may not reach other hosts, nor be reached from there", ch.Name, ch.Table.Name))
-		}
-	}
-	return out
 }

@@ -10,13 +10,7 @@ import (
 )
 
 // host refuses: brig's networks on this system are not there yet.
-type host struct{ up bool }
-
-// forward is one published port and where it leads.
-type forward struct {
-	brig.PortBinding
-	to netip.Addr
-}
+type host struct{}
 
 func newHost(Config) *host { return &host{} }
 
@@ -24,19 +18,31 @@ func unsupported() error {
 	return errs.New(errs.NotImplemented, "bridge networks are not supported on this system yet: use --network host or none")
 }
 
-func (*host) netnsOf(int) brig.Netns                            { return brig.Netns{Kind: brig.NetnsHost} }
-func (*host) netnsPath(brig.ID) string                          { return "" }
-func (*host) bridgeName() string                                { return "" }
-func (*host) usable(netip.Prefix, string) bool                  { return false }
-func (*host) chooseSubnet() (brig.Subnet, error)                { return brig.Subnet{}, unsupported() }
-func (*host) ensure(*brig.Network) error                        { return unsupported() }
-func (*host) plug(brig.ID, *brig.Network, *brig.Endpoint) error { return unsupported() }
-func (*host) release(brig.ID) error                             { return nil }
-func (*host) unplug(brig.ID) error                              { return nil }
-func (*host) program(*brig.Network, []forward) error            { return unsupported() }
-func (*host) sweep(map[brig.ID]brig.ID) error                   { return nil }
-func (*host) remove(*brig.Network) error                        { return nil }
-func (*host) strays(map[brig.ID]brig.ID) ([]string, error)      { return nil, nil }
-func (*host) scrap(string) error                                { return unsupported() }
-func (*host) missing(*brig.Network) []string                    { return nil }
-func (*host) notes() []string                                   { return nil }
+func (*host) netnsOf(int) brig.Netns                                          { return brig.Netns{Kind: brig.NetnsHost} }
+func (*host) netnsPath(brig.ID) string                                        { return "" }
+func (*host) bridgeName() string                                              { return "" }
+func (*host) userBridge(brig.ID) string                                       { return "" }
+func (*host) vethName(brig.ID) string                                         { return "" }
+func (*host) knowsSCTP() error                                                { return unsupported() }
+func (*host) taken(string) ([]netip.Prefix, error)                            { return nil, unsupported() }
+func (*host) ensure(*brig.Network, bridgeOptions) error                       { return unsupported() }
+func (*host) bridged(string) bool                                             { return false }
+func (*host) removeBridge(*brig.Network) error                                { return nil }
+func (*host) bind(brig.ID, int) error                                         { return unsupported() }
+func (*host) plug(brig.ID, []leg, []route) error                              { return unsupported() }
+func (*host) add(brig.ID, []leg, []route) error                               { return unsupported() }
+func (*host) reroute(brig.ID, []route) error                                  { return unsupported() }
+func (*host) enslave(leg) error                                               { return unsupported() }
+func (*host) members() (map[string]string, error)                             { return nil, nil }
+func (*host) release(brig.ID) error                                           { return nil }
+func (*host) unplug(brig.ID) error                                            { return nil }
+func (*host) program([]bridge, []forward) error                               { return nil }
+func (*host) forget()                                                         {}
+func (*host) clearRules() error                                               { return nil }
+func (*host) sweep(map[brig.ID][]brig.ID, map[string]bool) (bool, error)      { return false, nil }
+func (*host) remove() error                                                   { return nil }
+func (*host) strays(map[brig.ID][]brig.ID, map[string]bool) ([]string, error) { return nil, nil }
+func (*host) scrap(string) error                                              { return unsupported() }
+func (*host) missing() []string                                               { return nil }
+func (*host) notes(bool) []string                                             { return nil }
+func (*host) watch() (<-chan struct{}, func())                                { return nil, func() {} }

@@ -1,9 +1,7 @@
 package network
 
 import (
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -44,11 +42,11 @@ func TestPoolGivesEachAddressOnceAndLetsItRest(t *testing.T) {
 func TestPoolFixedAddresses(t *testing.T) {
 	var p pool
 	s := subnet("10.0.0.0/24", "10.0.0.1")
-	p.hold(netip.MustParseAddr("10.0.0.9"))
+	p.hold(s, netip.MustParseAddr("10.0.0.9"))
 	for _, c := range []struct {
 		addr string
 		kind errs.Kind
-	}{{"10.0.0.1", errs.Invalid}, {"10.0.1.2", errs.Invalid}, {"x", errs.Invalid}, {"10.0.0.9", errs.Forbidden}} {
+	}{{"10.0.0.1", errs.Forbidden}, {"10.0.0.255", errs.Forbidden}, {"10.0.1.2", errs.Invalid}, {"x", errs.Invalid}, {"10.0.0.9", errs.Forbidden}} {
 		if _, err := p.take(s, c.addr); !errs.Is(err, c.kind) {
 			t.Errorf("%s: %v, want kind %v", c.addr, err, c.kind)
 		}
@@ -62,11 +60,11 @@ func TestPoolFixedAddresses(t *testing.T) {
 }
 
 func TestChooseAvoidsTakenSubnets(t *testing.T) {
-	s, err := choose([]netip.Prefix{netip.MustParsePrefix("172.17.3.0/24"), netip.MustParsePrefix("172.18.0.0/15")})
+	s, err := choose(candidates4(), []netip.Prefix{netip.MustParsePrefix("172.17.3.0/24"), netip.MustParsePrefix("172.18.0.0/15")})
 	if err != nil || s.Prefix.String() != "172.20.0.0/16" || s.Gateway.String() != "172.20.0.1" {
 		t.Errorf("got %v, %v", s, err)
 	}
-	if _, err := choose([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}); !errs.Is(err, errs.Unavailable) {
+	if _, err := choose(candidates4(), []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("with everything taken: %v", err)
 	}
 }
@@ -77,52 +75,55 @@ func TestMacFor(t *testing.T) {
 	}
 }
 
-func TestPortsAreReserved(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	busy := uint16(l.Addr().(*net.TCPAddr).Port)
-	p := newPorts()
-	defer p.close()
-	tcp80 := brig.Port{Number: 80, Proto: "tcp"}
-
-	got, err := p.reserve([]brig.PortBinding{{Port: tcp80}, {Port: brig.Port{Number: 53, Proto: "udp"}, HostIP: "127.0.0.1"}})
-	if err != nil || got[0].HostIP != "0.0.0.0" || got[0].HostPort == 0 || got[1].HostIP != "127.0.0.1" || got[1].HostPort == 0 {
-		t.Fatalf("ephemeral: %+v, %v", got, err)
-	}
-	if _, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", itoa(got[0].HostPort))); err == nil {
-		t.Error("another program could take a published port")
-	}
-	for _, c := range []struct {
-		name string
-		want []brig.PortBinding
-		text string
-		kind errs.Kind
-	}{
-		{"ours", []brig.PortBinding{{Port: tcp80, HostIP: "127.0.0.1", HostPort: got[0].HostPort}}, "port is already allocated", errs.Internal},
-		{"another program's", []brig.PortBinding{{Port: tcp80, HostPort: busy}}, "address already in use", errs.Internal},
-		{"bad address", []brig.PortBinding{{Port: tcp80, HostIP: "localhost"}}, "invalid host address", errs.Invalid},
-		{"IPv6", []brig.PortBinding{{Port: tcp80, HostIP: "::1"}}, "not supported", errs.NotImplemented},
-		{"sctp", []brig.PortBinding{{Port: brig.Port{Number: 1, Proto: "sctp"}}}, "not supported", errs.NotImplemented},
-	} {
-		held := len(p.held)
-		if _, err := p.reserve(append([]brig.PortBinding{{Port: tcp80}}, c.want...)); err == nil || !strings.Contains(err.Error(), c.text) || !errs.Is(err, c.kind) {
-			t.Errorf("%s: %v", c.name, err)
-		}
-		if len(p.held) != held {
-			t.Errorf("%s: a failed reservation holds ports", c.name)
+func TestPoolKeepsToItsRange(t *testing.T) {
+	var p pool
+	s := subnet("10.0.0.0/24", "10.0.0.128")
+	s.Range = netip.MustParsePrefix("10.0.0.128/30")
+	s.Aux = map[string]netip.Addr{"router": netip.MustParseAddr("10.0.0.130")}
+	for _, want := range []string{"10.0.0.129/24", "10.0.0.131/24"} {
+		if a, err := p.take(s, ""); err != nil || a.String() != want {
+			t.Errorf("got %v, %v; want %s", a, err, want)
 		}
 	}
-	next, err := p.reserve([]brig.PortBinding{{Port: tcp80, HostIP: "127.0.0.1", HostPort: busy, HostEnd: busy + 20}})
-	if err != nil || next[0].HostPort <= busy {
-		t.Errorf("range from a busy port: %+v, %v", next, err)
+	if a, err := p.take(s, ""); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("a full range gave %v, %v", a, err)
 	}
-	p.release(got)
-	if again, err := p.reserve(got); err != nil || again[0] != got[0] {
-		t.Errorf("released ports can't be had again: %+v, %v", again, err)
+	if a, err := p.take(s, "10.0.0.5"); err != nil || a.String() != "10.0.0.5/24" {
+		t.Errorf("a fixed address outside of the range: %v, %v", a, err)
+	}
+	if _, err := p.take(s, "10.0.0.130"); !errs.Is(err, errs.Forbidden) {
+		t.Errorf("an auxiliary address: %v", err)
 	}
 }
 
-func itoa(n uint16) string { return strconv.Itoa(int(n)) }
+func TestPoolOfIPv6(t *testing.T) {
+	var p pool
+	s := subnet("fd00:1::/64", "fd00:1::1")
+	for _, want := range []string{"fd00:1::2/64", "fd00:1::3/64"} {
+		if a, err := p.take(s, ""); err != nil || a.String() != want {
+			t.Errorf("got %v, %v; want %s", a, err, want)
+		}
+	}
+	c := candidates6("01ab23cd")
+	if c[0].String() != "fd01:ab23:cdb1::/64" || c[1].String() != "fd01:ab23:cdb1:1::/64" {
+		t.Errorf("candidates of an instance: %v, %v", c[0], c[1])
+	}
+}
+
+func TestOptions(t *testing.T) {
+	good, err := parseOptions(map[string]string{optBridge: "br0", optICC: "false", optMasquerade: "0", optMTU: "1400", optHostIP: "127.0.0.1", optPrefix: "net", optMode4: "nat", "mine": "x"})
+	if want := (bridgeOptions{"br0", false, false, 1400, netip.MustParseAddr("127.0.0.1"), "net"}); err != nil || good != want {
+		t.Errorf("%+v, %v", good, err)
+	}
+	for opt, c := range map[string]struct {
+		value string
+		kind  errs.Kind
+	}{
+		optBridge: {"a/b", errs.Invalid}, optICC: {"maybe", errs.Invalid}, optMTU: {"big", errs.Invalid}, optHostIP: {"::1", errs.Invalid},
+		optMode4: {"routed", errs.NotImplemented}, labels + "bridge.inhibit_ipv4": {"true", errs.NotImplemented},
+	} {
+		if _, err := parseOptions(map[string]string{opt: c.value}); !errs.Is(err, c.kind) || !strings.Contains(err.Error(), opt) {
+			t.Errorf("%s=%s: %v", opt, c.value, err)
+		}
+	}
+}

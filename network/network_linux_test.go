@@ -6,15 +6,19 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/network/keeper"
 )
 
 // memory is a Records that keeps its state in a map.
@@ -39,9 +43,28 @@ func (m memory) List(_ context.Context, kind string) (out []brig.Record, _ error
 	return out, nil
 }
 
-func open(t *testing.T, recs memory, instance, dir string) *Networks {
+// TestMain makes the test program brig-net as well.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == keeper.DirFlag {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		if err := keeper.Run(ctx, os.Args[2], slog.New(slog.DiscardHandler)); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// open makes Networks with a keeper, which ends once it has nothing to serve.
+func open(t testing.TB, recs memory, instance, dir string) *Networks {
 	t.Helper()
-	n, err := New(t.Context(), Config{Instance: instance, Dir: dir, Records: recs, Log: slog.New(slog.DiscardHandler)})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := keeper.Open(keeper.Config{Dir: filepath.Join(dir, "k"), Program: self, Log: slog.New(slog.DiscardHandler)})
+	n, err := New(context.Background(), Config{Instance: instance, Dir: filepath.Join(dir, "ns"), Records: recs, Keeper: k, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +125,7 @@ func TestBridgeLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { n.host.remove(n.find("bridge")) }) // for a test that failed half-way
+	t.Cleanup(func() { n.host.remove() }) // for a test that failed half-way
 	attB, err := n.Attach(ctx, b, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +159,9 @@ func TestBridgeLife(t *testing.T) {
 	}
 
 	// A new brigd takes over: the port answers, addresses stay taken, a stranger's leftovers go.
-	n.ports.close() // as the kernel does for a killed process
+	close(n.closing) // as the kernel does for a killed process
+	n.tending.Wait()
+	n.keeper.Close()
 	n2 := open(t, recs, instance, dir)
 	restarted := func() *Networks { return open(t, recs, instance, dir) }
 	if err := n2.Restore(ctx, []*brig.Container{a}); err != nil {
@@ -184,8 +209,8 @@ func TestBridgeLife(t *testing.T) {
 	if slices.ContainsFunc(links, func(l netlink.Link) bool { return strings.Contains(l.Attrs().Name, instance[:4]) }) {
 		t.Error("links are left behind")
 	}
-	if left, _ := os.ReadDir(dir); len(left) > 0 || isMountPoint(dir) {
-		t.Errorf("left behind: %v, mount %v", left, isMountPoint(dir))
+	if left, _ := os.ReadDir(n2.cfg.Dir); len(left) > 0 || isMountPoint(n2.cfg.Dir) {
+		t.Errorf("left behind: %v, mount %v", left, isMountPoint(n2.cfg.Dir))
 	}
 }
 
@@ -208,7 +233,7 @@ func TestModes(t *testing.T) {
 	if _, err := n.Attach(t.Context(), &brig.Container{Spec: brig.Spec{NetworkMode: "container:x"}}, nil); !errs.Is(err, errs.Conflict) {
 		t.Errorf("container that does not run: %v", err)
 	}
-	if _, err := n.Attach(t.Context(), &brig.Container{Spec: brig.Spec{NetworkMode: "mine"}}, nil); !errs.Is(err, errs.NotFound) {
+	if _, err := n.Attach(t.Context(), &brig.Container{ID: brig.NewID(), Spec: brig.Spec{NetworkMode: "mine"}}, nil); !errs.Is(err, errs.NotFound) {
 		t.Errorf("unknown network: %v", err)
 	}
 }
@@ -236,10 +261,7 @@ func BenchmarkAttachDetach(b *testing.B) {
 	if os.Getuid() != 0 {
 		b.Skip("needs root: makes network namespaces and a bridge")
 	}
-	n, err := New(b.Context(), Config{Instance: string(brig.NewRID()[:8]), Dir: b.TempDir(), Records: memory{}, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
+	n := open(b, memory{}, string(brig.NewRID()[:8]), b.TempDir())
 	defer n.Close()
 	for b.Loop() {
 		c := container()
@@ -251,3 +273,4 @@ func BenchmarkAttachDetach(b *testing.B) {
 		}
 	}
 }
+func itoa(n uint16) string { return strconv.Itoa(int(n)) }

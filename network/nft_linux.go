@@ -2,162 +2,221 @@ package network
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 )
 
-// One table per instance holds all rules:
+// One table of each family, ip and ip6, holds all rules of an instance:
 //
+//	guard (raw prerouting):    nothing from a bridge may claim a loopback destination (route_localnet is on), and nothing from
+//	                           elsewhere one that a port is published at
 //	prerouting, output (nat):  fib daddr type local, protocol, [host address], port → dnat to the container
-//	postrouting (nat):         masquerade what leaves the subnet, what came from loopback, and what comes back to its own bridge
-//	guard (raw prerouting):    nothing from the bridge may claim a loopback destination (route_localnet is on)
+//	forward (filter):          an internal network's packets stay inside; into a bridge come replies and what we have led there
+//	postrouting (nat):         masquerade what leaves a subnet, what came from loopback, and what comes back to its own bridge
 //
-// program replaces the table in one transaction, so there is no moment with half of the rules.
+// program replaces the rules in one transaction, so there is no moment with half of them.
 func (h *host) tableName() string { return "brig_" + h.instance }
 
-// program makes the instance's table say exactly these forwards for the bridge w.
-func (h *host) program(w *brig.Network, fs []forward) error {
+var families = []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}
+
+// is tells whether an address is of the family.
+func is(f nftables.TableFamily, a netip.Addr) bool {
+	return a.IsValid() && a.Is4() == (f == nftables.TableFamilyIPv4)
+}
+
+// program makes the instance's tables say exactly these bridges and forwards.
+func (h *host) program(bs []bridge, fs []forward) error {
 	c, err := nftables.New()
 	if err != nil {
 		return errs.Wrap(err, "open nftables")
 	}
-	t := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: h.tableName()}
-	c.AddTable(t) // so that the deletion finds one
-	c.DelTable(t)
-	c.AddTable(t)
-	chain := func(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio nftables.ChainPriority) *nftables.Chain {
-		return c.AddChain(&nftables.Chain{Name: name, Table: t, Type: typ, Hooknum: hook, Priority: &prio})
+	counts := map[nftables.TableFamily]map[string]int{}
+	for _, f := range families {
+		var own []bridge
+		for _, b := range bs {
+			if b.net(f).IsValid() {
+				own = append(own, b)
+			}
+		}
+		if f == nftables.TableFamilyIPv6 && len(own) == 0 {
+			if h.rules[f] != nil {
+				c.DelTable(&nftables.Table{Family: f, Name: h.tableName()})
+			}
+			continue
+		}
+		t := &tableBuilder{conn: c, family: f, count: map[string]int{}, table: &nftables.Table{Family: f, Name: h.tableName()}, there: h.rules[f] != nil}
+		t.build(own, fs)
+		counts[f] = t.count
 	}
-	rule := func(ch *nftables.Chain, parts ...[]expr.Any) {
-		c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: concat(parts...)})
+	if err := c.Flush(); err != nil {
+		h.rules = map[nftables.TableFamily]map[string]int{} // look again, and begin with an empty table
+		return errs.Wrap(err, "replace nftables tables %s", h.tableName())
 	}
-	sub := w.Subnets[0].Prefix.Masked()
-	guard := chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
-	rule(guard, iif(w.Bridge), addrIn(offDst, netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpEq), verdict(expr.VerdictDrop))
-	pre := chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
-	out := chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
-	for _, f := range fs {
-		for _, ch := range []*nftables.Chain{pre, out} {
-			rule(ch, toLocal(), hostAddr(f.HostIP), dport(f.Proto, f.HostPort), dnat(f.to, f.Number))
+	h.rules = counts
+	return h.pass(bs)
+}
+
+// forget has program make tables from nothing next time.
+func (h *host) forget() { clear(h.rules) }
+
+// net is the bridge's subnet of a family.
+func (b *bridge) net(f nftables.TableFamily) netip.Prefix {
+	for _, p := range b.nets {
+		if is(f, p.Addr()) {
+			return p
 		}
 	}
-	post := chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
-	rule(post, addrIn(offSrc, sub, expr.CmpOpEq), oif(w.Bridge, expr.CmpOpNeq), masquerade())
-	rule(post, oif(w.Bridge, expr.CmpOpEq), addrIn(offSrc, netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpEq), masquerade())
-	rule(post, oif(w.Bridge, expr.CmpOpEq), addrIn(offSrc, sub, expr.CmpOpEq), wasDNATed(), masquerade())
-	return errs.Wrap(c.Flush(), "replace nftables table ip %s", t.Name)
+	return netip.Prefix{}
 }
 
-// clearRules deletes the instance's table if it is there.
+// tableBuilder adds one table's chains and rules to a transaction.
+type tableBuilder struct {
+	conn   *nftables.Conn
+	family nftables.TableFamily
+	table  *nftables.Table
+	there  bool // the table and its chains are: their rules are replaced, the hooks stay
+	count  map[string]int
+}
+
+func (t *tableBuilder) chain(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio nftables.ChainPriority) *nftables.Chain {
+	ch := t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table, Type: typ, Hooknum: hook, Priority: &prio})
+	if t.there {
+		t.conn.FlushChain(ch)
+	}
+	t.count[name] = 0
+	return ch
+}
+
+func (t *tableBuilder) rule(ch *nftables.Chain, parts ...[]expr.Any) {
+	t.conn.AddRule(&nftables.Rule{Table: t.table, Chain: ch, Exprs: concat(parts...)})
+	t.count[ch.Name]++
+}
+
+var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+
+func (t *tableBuilder) build(bs []bridge, fs []forward) {
+	t.conn.AddTable(t.table) // also so that the deletion finds one
+	if !t.there {
+		t.conn.DelTable(t.table)
+		t.conn.AddTable(t.table)
+	}
+	if t.family == nftables.TableFamilyIPv4 {
+		guard := t.chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+		for _, b := range bs {
+			t.rule(guard, iif(b.name, expr.CmpOpEq), dst(loopback4, expr.CmpOpEq), verdict(expr.VerdictDrop))
+		}
+		for _, f := range fs {
+			if f.host.Is4() && f.host.IsLoopback() {
+				t.rule(guard, iif("lo", expr.CmpOpNeq), dst(netip.PrefixFrom(f.host, 32), expr.CmpOpEq), dport(f.Proto, f.HostPort), verdict(expr.VerdictDrop))
+			}
+		}
+	}
+	pre := t.chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
+	out := t.chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
+	for _, f := range fs {
+		if !is(t.family, f.host) || !is(t.family, f.to) || (f.host.Is6() && f.host.IsLoopback()) {
+			continue
+		}
+		t.rule(pre, toLocal(), hostAddr(f.host), dport(f.Proto, f.HostPort), dnat(f.to, f.Number))
+		t.rule(out, notLoopback6(f.host), toLocal(), hostAddr(f.host), dport(f.Proto, f.HostPort), dnat(f.to, f.Number))
+	}
+	t.forward(bs)
+	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
+	for _, b := range bs {
+		sub := b.net(t.family)
+		if b.masquerade && !b.internal {
+			t.rule(post, src(sub, expr.CmpOpEq), oif(b.name, expr.CmpOpNeq), masquerade())
+		}
+		if sub.Addr().Is4() {
+			t.rule(post, oif(b.name, expr.CmpOpEq), src(loopback4, expr.CmpOpEq), masquerade())
+		}
+		t.rule(post, oif(b.name, expr.CmpOpEq), src(sub, expr.CmpOpEq), wasDNATed(), masquerade())
+	}
+}
+
+// forward keeps networks apart. What it accepts, other tables may still drop; accept_linux.go has more of that.
+func (t *tableBuilder) forward(bs []bridge) {
+	fwd := t.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
+	t.rule(fwd, established(), verdict(expr.VerdictAccept))
+	for _, b := range bs {
+		if b.internal {
+			t.rule(fwd, iif(b.name, expr.CmpOpEq), oif(b.name, expr.CmpOpNeq), verdict(expr.VerdictDrop))
+			t.rule(fwd, iif(b.name, expr.CmpOpNeq), oif(b.name, expr.CmpOpEq), verdict(expr.VerdictDrop))
+		}
+	}
+	t.rule(fwd, wasDNATed(), verdict(expr.VerdictAccept))
+	for _, b := range bs {
+		if !b.internal {
+			t.rule(fwd, iif(b.name, expr.CmpOpNeq), oif(b.name, expr.CmpOpEq), verdict(expr.VerdictDrop))
+		}
+	}
+}
+
+// clearRules deletes the instance's tables, and its rules in others', if they are there.
 func (h *host) clearRules() error {
+	clear(h.rules)
+	err := h.pass(nil)
+	for _, f := range families {
+		c, e := nftables.New()
+		if e != nil {
+			return errors.Join(err, errs.Wrap(e, "open nftables"))
+		}
+		c.DelTable(&nftables.Table{Family: f, Name: h.tableName()})
+		if e := c.Flush(); e != nil && !errors.Is(e, unix.ENOENT) {
+			err = errors.Join(err, errs.Wrap(e, "delete nftables table %s", h.tableName()))
+		}
+	}
+	return err
+}
+
+// missing says what of the rules is not there.
+func (h *host) missing() (out []string) {
 	c, err := nftables.New()
 	if err != nil {
-		return errs.Wrap(err, "open nftables")
+		return []string{"nftables can't be asked: " + err.Error()}
 	}
-	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: h.tableName()})
-	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return errs.Wrap(err, "delete nftables table ip %s", h.tableName())
+	if len(h.rules) == 0 {
+		out = append(out, "the rules have never been written")
 	}
-	return nil
+	for f, want := range h.rules {
+		have, err := countRules(c, f, h.tableName())
+		switch {
+		case err != nil:
+			out = append(out, "nftables can't be asked: "+err.Error())
+		case have == nil:
+			out = append(out, "the nftables table "+h.tableName()+" is gone")
+		case !maps.Equal(have, want):
+			out = append(out, "rules of the nftables table "+h.tableName()+" are gone, or others have been added")
+		}
+	}
+	return append(out, h.blocked()...)
 }
 
-// Offsets of the addresses in an IPv4 header (RFC 791, 3.1), in bytes.
-const (
-	offSrc = 12
-	offDst = 16
-)
-
-func concat(parts ...[]expr.Any) []expr.Any {
-	var out []expr.Any
-	for _, p := range parts {
-		out = append(out, p...)
+// countRules gives the number of rules in each chain of a table; nil if there is no such table.
+func countRules(c *nftables.Conn, f nftables.TableFamily, table string) (map[string]int, error) {
+	chains, err := c.ListChainsOfTableFamily(f)
+	if err != nil {
+		return nil, err
 	}
-	return out
-}
-
-func ifname(s string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, s)
-	return b
-}
-
-func iif(name string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(name)}}
-}
-
-func oif(name string, op expr.CmpOp) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: ifname(name)}}
-}
-
-// addrIn matches the address at off against a prefix.
-func addrIn(off uint32, p netip.Prefix, op expr.CmpOp) []expr.Any {
-	mask := make([]byte, 4)
-	for i := range p.Bits() {
-		mask[i/8] |= 1 << (7 - i%8)
+	var out map[string]int
+	for _, ch := range chains {
+		if ch.Table.Name != table {
+			continue
+		}
+		if out == nil {
+			out = map[string]int{}
+		}
+		rules, err := c.GetRules(ch.Table, ch)
+		if err != nil {
+			return nil, err
+		}
+		out[ch.Name] = len(rules)
 	}
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: off, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: op, Register: 1, Data: p.Masked().Addr().AsSlice()},
-	}
+	return out, nil
 }
-
-// toLocal matches packets to an address of the host.
-func toLocal() []expr.Any {
-	return []expr.Any{
-		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
-	}
-}
-
-// hostAddr matches the destination address; all of them for 0.0.0.0.
-func hostAddr(ip string) []expr.Any {
-	a, err := netip.ParseAddr(ip)
-	if err != nil || a.IsUnspecified() {
-		return nil
-	}
-	return addrIn(offDst, netip.PrefixFrom(a, 32), expr.CmpOpEq)
-}
-
-// dport matches protocol and destination port, which TCP and UDP have at the same place.
-func dport(proto string, port uint16) []expr.Any {
-	n := byte(unix.IPPROTO_TCP)
-	if proto == "udp" {
-		n = unix.IPPROTO_UDP
-	}
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{n}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
-	}
-}
-
-func dnat(to netip.Addr, port uint16) []expr.Any {
-	return []expr.Any{
-		&expr.Immediate{Register: 1, Data: to.AsSlice()},
-		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(port)},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
-	}
-}
-
-// wasDNATed matches connections whose destination we changed: bit IPS_DST_NAT of ct status (linux/netfilter/nf_conntrack_common.h).
-func wasDNATed() []expr.Any {
-	const ipsDstNAT = 1 << 5
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(ipsDstNAT), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
-	}
-}
-
-func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
-
-func verdict(k expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: k}} }

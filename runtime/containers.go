@@ -45,6 +45,7 @@ type ContainersConfig struct {
 	Limiter    Limiter
 	Gauge      Gauge
 	Networks   Networks
+	Members    Memberships
 	Records    Records
 	Images     ImageSource
 	Maker      ImageMaker      // for Commit alone
@@ -72,6 +73,7 @@ type Containers struct {
 
 	// volumes is held by whoever makes or removes volumes, or commits a container that uses one.
 	volumes lock
+	hosts   sync.Mutex                  // held while the hosts file of a container that runs is changed
 	shown   map[string]map[brig.ID]bool // mounted volumes by name, and whom they are mounted for; guarded by volumes
 
 	mu     sync.Mutex // guards what follows, and the fields of container that say so

@@ -86,7 +86,7 @@ func (w *world) boot(fatal int) *brigd {
 	w.t.Helper()
 	b := &brigd{world: w, died: make(chan struct{}), joins: map[brig.ID]bool{}}
 	c, err := NewContainers(context.Background(), ContainersConfig{
-		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Records: (*recSeam)(b),
+		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Members: (*memberSeam)(b), Records: (*recSeam)(b),
 		Images: (*busSeam)(b), Maker: w.maker, Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -374,8 +374,38 @@ func (b *netSeam) Restore(_ context.Context, live []*brig.Container) error {
 	return nil
 }
 
-func (b *netSeam) Lookup(context.Context, string) (brig.Network, error) { return brig.Network{}, nil }
-func (b *netSeam) List(context.Context) ([]brig.Network, error)         { return nil, nil }
+func (b *netSeam) Lookup(_ context.Context, ref string) (brig.Network, error) {
+	return brig.Network{ID: brig.ID("id-" + ref), Name: ref, Driver: map[string]string{"host": "host", "none": "null"}[ref]}, nil
+}
+func (b *netSeam) List(context.Context) ([]brig.Network, error) { return nil, nil }
+
+// memberSeam has every network that is asked for; who is in which of them, the containers' records say.
+type memberSeam brigd
+
+func (b *memberSeam) Create(_ context.Context, w brig.Network) (brig.Network, error) {
+	w.ID = brig.ID("id-" + w.Name)
+	return w, (*brigd)(b).step("net create")
+}
+
+func (b *memberSeam) Remove(_ context.Context, ref string) (brig.Network, error) {
+	return brig.Network{ID: brig.ID("id-" + ref), Name: ref, Driver: "bridge"}, (*brigd)(b).step("net remove")
+}
+
+func (b *memberSeam) Connect(_ context.Context, c *brig.Container, ref string, spec brig.EndpointSpec) (map[string]brig.Endpoint, error) {
+	out := maps.Clone(c.Endpoints)
+	out[strings.TrimPrefix(ref, "id-")] = brig.Endpoint{Spec: spec, NetworkID: brig.ID(ref), Addr4: netip.MustParsePrefix("172.31.0.2/16"), DNSNames: c.DNSNames(spec.Aliases)}
+	return out, (*brigd)(b).step("net connect")
+}
+
+func (b *memberSeam) Disconnect(_ context.Context, c *brig.Container, ref string) (map[string]brig.Endpoint, error) {
+	out := maps.Clone(c.Endpoints)
+	delete(out, strings.TrimPrefix(ref, "id-"))
+	return out, (*brigd)(b).step("net disconnect")
+}
+
+func (b *memberSeam) Rename(context.Context, *brig.Container) error {
+	return (*brigd)(b).step("net rename")
+}
 
 // actions lists the events so far, "type action".
 func (w *world) actions() []string {

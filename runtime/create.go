@@ -53,7 +53,7 @@ func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig
 	if err != nil {
 		return "", nil, err
 	}
-	if err := c.completeSpec(d); err != nil {
+	if err := c.completeSpec(ctx, d); err != nil {
 		return "", nil, err
 	}
 	if d.Name, err = c.reserve(r.Name, d.ID); err != nil {
@@ -160,7 +160,7 @@ func checkSpec(s *brig.Spec) (size int64, err error) {
 }
 
 // completeSpec fills in what follows from the rest: host name, network names, paths.
-func (c *Containers) completeSpec(d *brig.Container) error {
+func (c *Containers) completeSpec(ctx context.Context, d *brig.Container) error {
 	s := &d.Spec
 	net := networkMode(s)
 	shared := strings.HasPrefix(net, "container:")
@@ -175,10 +175,10 @@ func (c *Containers) completeSpec(d *brig.Container) error {
 		}
 	}
 	if !shared {
-		d.Endpoints = map[string]brig.Endpoint{net: {Spec: s.Networks[net]}}
-		for name, spec := range s.Networks {
-			d.Endpoints[name] = brig.Endpoint{Spec: spec}
-		}
+		d.Endpoints = c.membership(ctx, s, net)
+	}
+	if err := c.resolveLinks(s); err != nil {
+		return err
 	}
 	dir := c.dir(d.ID)
 	d.HostnamePath, d.HostsPath, d.ResolvConfPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")
@@ -222,6 +222,12 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 		return errs.Wrap(err, "Error when allocating new name")
 	}
 	next.Name = name
+	for net, ep := range next.Endpoints {
+		if len(ep.DNSNames) > 0 {
+			ep.DNSNames = next.DNSNames(ep.Spec.Aliases)
+			next.Endpoints[net] = ep
+		}
+	}
 	rec, err := c.encode(ct, next)
 	if err == nil {
 		err = c.cfg.Records.Put(ctx, []brig.Record{rec, {Kind: kindName, Key: name, Value: []byte(ct.id), New: true}},
@@ -234,6 +240,9 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 	fault.Point("rename.recorded")
 	c.show(ct, next)
 	c.release(old, ct.id)
+	if err := c.cfg.Members.Rename(context.WithoutCancel(ctx), next); err != nil {
+		c.log.Warn("tell networks of a new name", "container", ct.id.Short(), "err", err)
+	}
 	c.event(next, "rename", "oldName", "/"+old)
 	return nil
 }

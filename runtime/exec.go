@@ -227,9 +227,13 @@ func (c *Containers) jailOf(ctx context.Context, ct *container, d *brig.Containe
 	if err != nil {
 		return nil, errs.Wrap(err, "find root file system")
 	}
+	links, err := c.links(d)
+	if err != nil {
+		c.log.Warn("find the links of a container for an exec's environment", "container", d.ID.Short(), "err", err)
+	}
 	j = &brig.Jail{
 		ID: d.ID, Dir: d.Handle.Dir, Root: root, Hostname: d.Spec.Hostname, Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd),
-		Env: d.Spec.Env, Cwd: "/", LogPath: d.LogPath, Cgroup: c.cfg.Cgroup, Spec: d.Spec,
+		Env: slices.Concat(linkEnv(d, links), d.Spec.Env), Cwd: "/", LogPath: d.LogPath, Cgroup: c.cfg.Cgroup, Spec: d.Spec,
 	}
 	if d.Spec.WorkingDir != "" {
 		j.Cwd = d.Spec.WorkingDir

@@ -1,7 +1,7 @@
 package runtime
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -12,14 +12,11 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/resolv"
 )
 
-// The host's files that containers' files are made from.
-const (
-	hostHosts    = "/etc/hosts"
-	hostResolv   = "/etc/resolv.conf"
-	systemdProxy = "/run/systemd/resolve/resolv.conf" // the real servers, where the host's file names systemd-resolved's 127.0.0.53
-)
+// hostHosts is the host's file that containers' in its network are made from.
+const hostHosts = "/etc/hosts"
 
 // baseHosts heads every hosts file that isn't the host's.
 const baseHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n" +
@@ -27,20 +24,20 @@ const baseHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopba
 
 // writeFiles writes hostname, hosts and resolv.conf of d, whose endpoints are those of this run, and returns the mounts that
 // show them in the container. One that shares another's network shares its files.
-func (c *Containers) writeFiles(d *brig.Container, owner *brig.Container) ([]brig.JailMount, error) {
+func (c *Containers) writeFiles(d *brig.Container, owner *brig.Container, links []link) ([]brig.JailMount, error) {
 	if owner == nil {
 		if err := os.MkdirAll(c.dir(d.ID), 0o710); err != nil {
 			return nil, errs.Wrap(err, "make the container's directory")
 		}
-		hosts, err := hostsFile(d)
+		hosts, err := hostsFile(d, links)
 		if err != nil {
 			return nil, err
 		}
-		resolv, err := resolvConf(d)
+		conf, err := resolv.For(d.Spec.DNS, networkMode(&d.Spec) == "host", resolves(d))
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range []struct{ path, text string }{{d.HostnamePath, d.Spec.Hostname + "\n"}, {d.HostsPath, hosts}, {d.ResolvConfPath, resolv}} {
+		for _, f := range []struct{ path, text string }{{d.HostnamePath, d.Spec.Hostname + "\n"}, {d.HostsPath, hosts}, {d.ResolvConfPath, conf}} {
 			if err := os.WriteFile(f.path, []byte(f.text), 0o644); err != nil {
 				return nil, errs.Wrap(err, "write the container's %s", filepath.Base(f.path))
 			}
@@ -59,8 +56,8 @@ func (c *Containers) writeFiles(d *brig.Container, owner *brig.Container) ([]bri
 	return out, nil
 }
 
-// hostsFile is Docker's /etc/hosts: the host's own in its network, else the base; then the extra hosts; then the container itself.
-func hostsFile(d *brig.Container) (string, error) {
+// hostsFile is Docker's /etc/hosts: the host's own in its network, else the base; then the extra hosts, links, and the container itself.
+func hostsFile(d *brig.Container, links []link) (string, error) {
 	var b strings.Builder
 	if networkMode(&d.Spec) == "host" {
 		text, err := os.ReadFile(hostHosts)
@@ -85,18 +82,86 @@ func hostsFile(d *brig.Container) (string, error) {
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
 	}
+	for _, l := range links {
+		b.WriteString(l.hostsLine())
+	}
+	for _, line := range ownLines(d) {
+		b.WriteString(line)
+	}
+	return b.String(), nil
+}
+
+// ownLines are a hosts file's lines for the container itself, those of its main network first.
+func ownLines(d *brig.Container) (out []string) {
 	names := d.Spec.Hostname
 	if d.Spec.Domainname != "" {
 		names = d.Spec.Hostname + "." + d.Spec.Domainname + " " + d.Spec.Hostname
 	}
-	for _, name := range slices.Sorted(maps.Keys(d.Endpoints)) {
+	main := networkMode(&d.Spec)
+	nets := slices.SortedFunc(maps.Keys(d.Endpoints), func(a, b string) int {
+		if (a == main) != (b == main) {
+			return map[bool]int{true: -1, false: 1}[a == main]
+		}
+		return strings.Compare(a, b)
+	})
+	for _, name := range nets {
 		for _, p := range []netip.Prefix{d.Endpoints[name].Addr4, d.Endpoints[name].Addr6} {
 			if p.IsValid() {
-				fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), names)
+				out = append(out, fmt.Sprintf("%s\t%s\n", p.Addr(), names))
 			}
 		}
 	}
-	return b.String(), nil
+	return out
+}
+
+// resolves reports whether a container has a DNS server of its own: it is in a network of a user's.
+func resolves(d *brig.Container) bool {
+	for name := range d.Endpoints {
+		if !brig.Predefined(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// changeHosts edits the hosts file of a container that runs, in place since it is mounted: lines that are as one of gone go, those of
+// more come. What else is in there is the container's.
+func (c *Containers) changeHosts(d *brig.Container, gone, more []string) error {
+	c.hosts.Lock()
+	defer c.hosts.Unlock()
+	text, err := os.ReadFile(d.HostsPath)
+	if err != nil {
+		return errs.Wrap(err, "read the container's hosts")
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !slices.Contains(gone, line) {
+			b.WriteString(line)
+		}
+	}
+	for _, line := range more {
+		if !strings.Contains("\n"+b.String(), "\n"+line) {
+			b.WriteString(line)
+		}
+	}
+	return errs.Wrap(os.WriteFile(d.HostsPath, []byte(b.String()), 0o644), "write the container's hosts")
+}
+
+// changeFiles brings hosts and resolv.conf of a container that runs in line with its networks now; before is what it was. A resolv.conf
+// that the container has changed stays.
+func (c *Containers) changeFiles(before, now *brig.Container) error {
+	err := c.changeHosts(now, ownLines(before), ownLines(now))
+	if resolves(before) == resolves(now) {
+		return err
+	}
+	was, e1 := resolv.For(before.Spec.DNS, false, resolves(before))
+	want, e2 := resolv.For(now.Spec.DNS, false, resolves(now))
+	have, e3 := os.ReadFile(now.ResolvConfPath)
+	err = errors.Join(err, e1, e2, e3)
+	if err == nil && string(have) == was {
+		err = errs.Wrap(os.WriteFile(now.ResolvConfPath, []byte(want), 0o644), "write the container's resolv.conf")
+	}
+	return err
 }
 
 // gateway finds what host-gateway stands for: the host's address on the container's network.
@@ -112,65 +177,20 @@ func gateway(d *brig.Container) (netip.Addr, error) {
 	return netip.Addr{}, errs.New(errs.Invalid, "unable to derive the IP value for host-gateway")
 }
 
-// resolvConf is the host's with the request's settings over it. Outside the host's network, servers on the loopback are
-// of no use and left out; if that leaves none, public ones are named, as dockerd does.
-func resolvConf(d *brig.Container) (string, error) {
-	text, err := os.ReadFile(hostResolv)
-	if err != nil && !os.IsNotExist(err) {
-		return "", errs.Wrap(err, "read the host's resolv.conf")
-	}
-	host := networkMode(&d.Spec) == "host"
-	if !host && bytes.Contains(text, []byte("127.0.0.53")) {
-		if better, err := os.ReadFile(systemdProxy); err == nil {
-			text = better
-		}
-	}
-	return mergeResolv(string(text), d.Spec.DNS, host), nil
-}
-
-// mergeResolv works on the text of resolv.conf(5).
-func mergeResolv(text string, dns brig.DNS, host bool) string {
-	if host && len(dns.Servers)+len(dns.Search)+len(dns.Options) == 0 {
-		return text
-	}
-	var servers, search, options []string
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		switch f[0] {
-		case "nameserver":
-			if a, err := netip.ParseAddr(f[1]); err == nil && (host || !a.IsLoopback()) {
-				servers = append(servers, f[1])
-			}
-		case "search", "domain": // the last one counts
-			search = f[1:]
-		case "options":
-			options = append(options, f[1:]...)
-		}
-	}
-	if len(dns.Servers) > 0 {
-		servers = dns.Servers
-	}
-	if len(servers) == 0 {
-		servers = []string{"8.8.8.8", "8.8.4.4"}
-	}
-	if len(dns.Search) > 0 {
-		search = dns.Search
-	}
-	if len(dns.Options) > 0 {
-		options = dns.Options
+// relink gives the line of a link in the hosts file of p, which runs, the address that is true now.
+func (c *Containers) relink(p *brig.Container, l *link) error {
+	c.hosts.Lock()
+	defer c.hosts.Unlock()
+	text, err := os.ReadFile(p.HostsPath)
+	if err != nil {
+		return errs.Wrap(err, "read the container's hosts")
 	}
 	var b strings.Builder
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
+	for line := range strings.Lines(string(text)) {
+		if strings.HasSuffix(line, "\t"+l.names()+"\n") {
+			line = l.hostsLine()
+		}
+		b.WriteString(line)
 	}
-	if len(search) > 0 && !slices.Equal(search, []string{"."}) {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
-	}
-	if len(options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
-	}
-	return b.String()
+	return errs.Wrap(os.WriteFile(p.HostsPath, []byte(b.String()), 0o644), "write the container's hosts")
 }

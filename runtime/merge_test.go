@@ -82,23 +82,3 @@ func TestParsePs(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
-
-func TestMergeResolv(t *testing.T) {
-	host := "# made by hand\nnameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch a b\noptions ndots:2\n"
-	for _, c := range []struct {
-		name, text string
-		dns        brig.DNS
-		host       bool
-		want       string
-	}{
-		{"host's network", host, brig.DNS{}, true, host},
-		{"loopback servers left out", host, brig.DNS{}, false, "nameserver 10.0.0.1\nsearch a b\noptions ndots:2\n"},
-		{"none left", "nameserver ::1\n", brig.DNS{}, false, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"},
-		{"asked for", host, brig.DNS{Servers: []string{"9.9.9.9"}, Search: []string{"."}, Options: []string{"x"}}, false, "nameserver 9.9.9.9\noptions x\n"},
-		{"asked for in the host's network", host, brig.DNS{Search: []string{"c"}}, true, "nameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch c\noptions ndots:2\n"},
-	} {
-		if got := mergeResolv(c.text, c.dns, c.host); got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
-	}
-}

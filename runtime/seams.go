@@ -216,7 +216,7 @@ type ACIWeb interface {
 
 // Networks gives jails their network. Detach is idempotent.
 type Networks interface {
-	// Attach makes the namespace and joins the networks that c's Spec names. owner is the handle of the container to share with
+	// Attach makes the namespace and joins the networks that c's Endpoints name. owner is the handle of the container to share with
 	// for container:REF, else nil.
 	Attach(ctx context.Context, c *brig.Container, owner *brig.Handle) (brig.Attachment, error)
 	// Detach takes c out of all networks, unpublishes its ports and removes its namespace.
@@ -227,4 +227,18 @@ type Networks interface {
 	// Lookup finds a network by name, ID or unique ID prefix. NotFound.
 	Lookup(ctx context.Context, ref string) (brig.Network, error)
 	List(ctx context.Context) ([]brig.Network, error)
+}
+
+// Memberships changes which networks there are, and who is in them while it runs.
+type Memberships interface {
+	// Create makes a network of w, whose ID, and subnets and bridge where they are open, it chooses.
+	Create(ctx context.Context, w brig.Network) (brig.Network, error)
+	// Remove removes a network that no running container is in. Forbidden: one is, or it is predefined.
+	Remove(ctx context.Context, ref string) (brig.Network, error)
+	// Connect puts a container that runs into one more network, Disconnect takes it out of one. Both return its endpoints by then; nil if
+	// it is in none that anything had to be done for. They make no record.
+	Connect(ctx context.Context, c *brig.Container, ref string, spec brig.EndpointSpec) (map[string]brig.Endpoint, error)
+	Disconnect(ctx context.Context, c *brig.Container, ref string) (map[string]brig.Endpoint, error)
+	// Rename tells of new names in c's Endpoints.
+	Rename(ctx context.Context, c *brig.Container) error
 }

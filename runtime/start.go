@@ -90,7 +90,11 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := furnish(ct.root); err != nil {
 		return err
 	}
-	j, err := c.jail(next, ct.root, att.Netns, near)
+	links, err := c.links(next)
+	if err != nil {
+		return err
+	}
+	j, err := c.jail(next, ct.root, att.Netns, near, links)
 	if err != nil {
 		return err
 	}
@@ -143,6 +147,7 @@ func (c *Containers) running(ct *container, next *brig.Container, j *brig.Jail) 
 	}
 	c.mu.Unlock()
 	if j != nil {
+		c.updateLinks(next)
 		c.event(next, "start")
 	}
 	c.startProber(ct, next)
@@ -238,7 +243,7 @@ func sharesIPC(mode string) bool {
 }
 
 // jail composes what jailer needs; d's endpoints are those of this run.
-func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near neighbours) (*brig.Jail, error) {
+func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near neighbours, links []link) (*brig.Jail, error) {
 	if near.net != nil {
 		d.HostnamePath, d.HostsPath, d.ResolvConfPath = near.net.HostnamePath, near.net.HostsPath, near.net.ResolvConfPath
 		d.Spec.Hostname = cmp.Or(d.Spec.Hostname, near.net.Spec.Hostname)
@@ -247,7 +252,7 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 	if err != nil {
 		return nil, err
 	}
-	files, err := c.writeFiles(d, near.net)
+	files, err := c.writeFiles(d, near.net, links)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +267,7 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 	}
 	j := &brig.Jail{
 		ID: d.ID, Dir: c.runDir(d.RootFS), Root: root, Hostname: d.Spec.Hostname, Netns: ns, Mounts: append(mounts, files...),
-		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: d.Spec.Env, Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
+		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: slices.Concat(linkEnv(d, links), d.Spec.Env), Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
 		LogPath: d.LogPath, Log: sink, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
 	}
 	if near.pid != nil {

@@ -141,7 +141,7 @@ func exited(cur *brig.Container, exit brig.Exit) *brig.Container {
 	next.Error = exit.Error
 	next.Health = unwatched(cur)
 	for name, ep := range next.Endpoints {
-		next.Endpoints[name] = brig.Endpoint{Spec: ep.Spec, NetworkID: ep.NetworkID, DNSNames: ep.DNSNames}
+		next.Endpoints[name] = ep.Rest()
 	}
 	return next
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"github.com/brigd/brig/dockerapi"
@@ -35,7 +36,7 @@ func (s *system) Info(ctx context.Context) (dockerapi.SystemInfo, error) {
 		Runtimes: map[string]string{jail.RuntimeName: jail.RuntimePath}, SecurityOptions: jail.SecurityOptions,
 		InsecureRegistries: append([]string{"::1/128", "127.0.0.0/8"}, s.c.InsecureRegistries...),
 		LogDriver:          s.c.LogDriver,
-		Debug:              s.c.LogLevel == "debug", NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(), Warnings: jail.Warnings,
+		Debug:              s.c.LogLevel == "debug", NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(), Warnings: append(slices.Clone(jail.Warnings), s.e.networks.Notes()...),
 	}
 	out.Driver, out.DriverStatus = s.e.store.Driver()
 	out.GitCommit, out.BuildTime = commit()
@@ -68,12 +69,27 @@ func shimPath(configured string) string {
 	if configured != "" {
 		return configured
 	}
-	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), "brig-shim"); isFile(beside) {
-			return beside
+	return beside("brig-shim")
+}
+
+// netPath is where brig-net is: beside the shim that is configured, beside brigd, or in PATH.
+func netPath(shim string) string {
+	if shim != "" {
+		if p := filepath.Join(filepath.Dir(shim), "brig-net"); isFile(p) {
+			return p
 		}
 	}
-	return "brig-shim"
+	return beside("brig-net")
+}
+
+// beside is a program beside this one; its name alone, for PATH, if it isn't there.
+func beside(name string) string {
+	if self, err := os.Executable(); err == nil {
+		if p := filepath.Join(filepath.Dir(self), name); isFile(p) {
+			return p
+		}
+	}
+	return name
 }
 
 func isFile(path string) bool {

@@ -22,6 +22,7 @@ import (
 	"github.com/brigd/brig/internal/trust"
 	"github.com/brigd/brig/jailer"
 	"github.com/brigd/brig/network"
+	"github.com/brigd/brig/network/keeper"
 	"github.com/brigd/brig/registry"
 	brt "github.com/brigd/brig/runtime"
 	"github.com/brigd/brig/zfsstore"
@@ -53,6 +54,9 @@ var (
 	_ brt.ImageMaker = (*brt.Images)(nil)
 	_ brt.Journal    = (*journal.Journal)(nil)
 	_ brt.Observer   = (*metrics.Metrics)(nil)
+	_ network.Keeper = (*keeper.Client)(nil)
+
+	_ brt.Memberships = (*network.Networks)(nil)
 
 	_ dockerapi.Containers = (*brt.Containers)(nil)
 	_ dockerapi.Lifecycle  = (*brt.Containers)(nil)
@@ -71,6 +75,7 @@ var (
 	_ dockerapi.Networks   = (*network.Networks)(nil)
 	_ dockerapi.System     = (*system)(nil)
 
+	_ dockerapi.Memberships  = (*brt.Containers)(nil)
 	_ dockerapi.Housekeeping = (*housekeeper)(nil)
 )
 
@@ -132,7 +137,8 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 	if e.jails, err = jailer.New(jailer.Config{Runtime: c.Runtime, Shim: shimPath(c.Shim), Instance: e.root.instance, RunDir: e.root.path("run"), Log: log}); err != nil {
 		return nil, errs.Wrap(err, "open the jailer")
 	}
-	if e.networks, err = network.New(ctx, network.Config{Instance: e.root.instance, Dir: e.root.path("netns"), Records: e.records, Log: log}); err != nil {
+	keep := keeper.Open(keeper.Config{Dir: e.root.path("keeper"), Program: netPath(c.Shim), Log: log})
+	if e.networks, err = network.New(ctx, network.Config{Instance: e.root.instance, Dir: e.root.path("netns"), Records: e.records, Keeper: keep, Log: log}); err != nil {
 		return nil, err
 	}
 	e.closers = append(e.closers, e.networks.Close)
@@ -173,7 +179,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	driver, _ := e.store.Driver()
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
-		Networks: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
+		Networks: e.networks, Members: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, Observer: e.observer(),
 	})
 	if err != nil {
@@ -203,7 +209,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,

@@ -3,6 +3,7 @@ package brig
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,9 @@ type DNS struct{ Servers, Search, Options []string }
 type EndpointSpec struct {
 	Aliases, Links []string
 	IPv4, IPv6     string // fixed addresses
+	LinkLocal      []string
 	MacAddress     string
+	GwPriority     int // of its networks, the one with the highest gives the container its default route
 	DriverOpts     map[string]string
 }
 
@@ -62,29 +65,78 @@ type Endpoint struct {
 	Addr6      netip.Prefix
 	Gateway6   netip.Addr
 	MAC        string
-	DNSNames   []string
-	Ports      []PortBinding // as published, every HostPort set
+	Iface      string        // the interface's name inside
+	DNSNames   []string      // in a user-defined network; the first answers reverse lookups
+	Ports      []PortBinding // as published, every HostIP and HostPort set
+}
+
+// Rest returns what is left of an endpoint when its container doesn't run.
+func (e Endpoint) Rest() Endpoint {
+	return Endpoint{Spec: e.Spec, NetworkID: e.NetworkID, DNSNames: e.DNSNames}
+}
+
+// DNSNames are the names that a container has in a user-defined network: its own, those asked for, its short ID and its host name.
+func (c *Container) DNSNames(aliases []string) []string {
+	var out []string
+	for _, n := range append(append([]string{c.Name}, aliases...), c.ID.Short(), c.Spec.Hostname) {
+		if n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Predefined reports whether every Docker host has a network of that name.
+func Predefined(network string) bool {
+	return slices.Contains([]string{"bridge", "host", "none", "default"}, network)
 }
 
 // Network is a network's record.
 type Network struct {
-	ID       ID
-	Name     string
-	Driver   string // bridge, host, null
-	Created  time.Time
-	Internal bool
-	IPv6     bool
-	Subnets  []Subnet
-	Options  map[string]string
-	Labels   map[string]string
-	Bridge   string // interface name on the host; "" without one
+	ID          ID
+	Name        string
+	Driver      string // bridge, host, null
+	Created     time.Time
+	Internal    bool
+	NoIPv4      bool
+	IPv6        bool
+	Attachable  bool
+	ConfigOnly  bool   // it only lends its settings to others
+	ConfigFrom  string // the network whose settings it has
+	Subnets     []Subnet
+	IPAMOptions map[string]string
+	Options     map[string]string
+	Labels      map[string]string
+	Bridge      string // interface name on the host; "" without one
 }
 
 // Subnet is one address range of a network.
 type Subnet struct {
-	Prefix  netip.Prefix
-	Gateway netip.Addr
-	Range   netip.Prefix // addresses are given out from here; zero: from all of Prefix
+	Prefix      netip.Prefix
+	Gateway     netip.Addr
+	Range       netip.Prefix          // addresses are given out from here; zero: from all of Prefix
+	Aux         map[string]netip.Addr // never given out
+	Auto        bool                  // the engine chose Prefix
+	AutoGateway bool                  // the engine chose Gateway
+}
+
+// CheckFixed refuses fixed addresses where Docker has none.
+func (w *Network) CheckFixed(e *EndpointSpec) error {
+	for _, f := range []struct {
+		addr string
+		is4  bool
+	}{{e.IPv4, true}, {e.IPv6, false}} {
+		if f.addr == "" {
+			continue
+		}
+		if Predefined(w.Name) {
+			return errs.New(errs.Invalid, "user specified IP address is supported on user defined networks only")
+		}
+		if !slices.ContainsFunc(w.Subnets, func(s Subnet) bool { return !s.Auto && s.Prefix.Addr().Is4() == f.is4 }) {
+			return errs.New(errs.Invalid, "user specified IP address is supported only when connecting to networks with user configured subnets")
+		}
+	}
+	return nil
 }
 
 // NetnsKind says which network namespace (or VNET) a jail gets.

@@ -39,12 +39,18 @@ func (s *Server) Leftovers(stopped bool) ([]string, error) {
 		return nil, err
 	}
 	for _, l := range links {
-		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") || stopped && l.Name == "brig-"+id {
+		alias, _ := os.ReadFile("/sys/class/net/" + l.Name + "/ifalias")
+		bridge := l.Name == "brig-"+id || strings.HasPrefix(l.Name, "br"+id[:4]+"-") || strings.TrimSpace(string(alias)) == "brig_"+id
+		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") || stopped && bridge {
 			left = append(left, "link "+l.Name)
 		}
 	}
-	if out, err := exec.Command("nft", "list", "tables").Output(); err == nil && stopped && bytes.Contains(out, []byte(id)) {
-		left = append(left, "nftables: "+strings.TrimSpace(string(out)))
+	if out, err := exec.Command("nft", "list", "ruleset").Output(); err == nil && stopped && bytes.Contains(out, []byte(id)) {
+		left = append(left, "nftables rules")
+	}
+	spaces, _ := os.ReadDir(filepath.Join(s.Root, "netns"))
+	for _, e := range spaces {
+		left = append(left, "network namespace "+e.Name())
 	}
 	return left, nil
 }

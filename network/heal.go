@@ -1,0 +1,84 @@
+package network
+
+import (
+	"errors"
+	"time"
+)
+
+// The host is looked at after something has changed there, and now and then in any case.
+const (
+	healPause = 200 * time.Millisecond
+	healEvery = time.Minute
+)
+
+// watch mends what others take away from bridges and rules. It ends with Close.
+func (n *Networks) watch() {
+	events, stop := n.host.watch()
+	defer stop()
+	slow := time.NewTicker(healEvery)
+	defer slow.Stop()
+	for {
+		select {
+		case <-n.closing:
+			return
+		case <-slow.C:
+		case <-events:
+			select { // others may not be done yet
+			case <-time.After(healPause):
+			case <-n.closing:
+				return
+			}
+			select { // what came meanwhile is looked at with it
+			case <-events:
+			default:
+			}
+		}
+		n.heal()
+	}
+}
+
+// heal looks at the host, and mends what is not as it should be.
+func (n *Networks) heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if problems := n.problems(); len(problems) > 0 {
+		n.log.Warn("somebody has changed brig's networks on this host; mending", "problems", problems)
+		if err := n.remake(); err != nil {
+			n.log.Error("mend networks", "err", err)
+		}
+	}
+}
+
+// problems says what of bridges, links and rules is not there. The caller holds mu.
+func (n *Networks) problems() (out []string) {
+	for _, w := range n.nets {
+		if n.up[w.ID] && !n.host.bridged(w.Bridge) {
+			out = append(out, "the bridge "+w.Bridge+" is gone, or down")
+		}
+	}
+	if links, err := n.host.members(); err == nil {
+		for _, p := range n.at {
+			for name, ep := range p.eps {
+				if links[n.host.vethName(ep.EndpointID)] != n.find(name).Bridge {
+					out = append(out, "a link of container "+p.id.Short()+" is not in the bridge "+n.find(name).Bridge)
+				}
+			}
+		}
+	}
+	if len(n.up) > 0 {
+		out = append(out, n.host.missing()...)
+	}
+	return out
+}
+
+// remake makes bridges, links and rules again. The caller holds mu.
+func (n *Networks) remake() error {
+	var err error
+	for _, w := range n.nets {
+		if n.up[w.ID] {
+			err = errors.Join(err, n.host.ensure(w, optionsOf(w)))
+		}
+	}
+	n.host.forget()
+	return errors.Join(err, n.mend(false), n.program())
+}
