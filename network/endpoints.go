@@ -244,7 +244,7 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 		ep.DNSNames = c.DNSNames(m.spec.Aliases)
 	}
 	p.eps[m.Name] = ep
-	return leg{ep, m.Bridge, o.mtu, !o.icc}, nil
+	return leg{ep, m.Bridge, o.mtu, !o.icc, len(p.want) > 0}, nil
 }
 
 // iface chooses the name of a further interface of p.
@@ -308,9 +308,10 @@ func (n *Networks) routes(p *place) (out []route) {
 // leg is one interface of a container, as the host has to make it.
 type leg struct {
 	brig.Endpoint
-	bridge   string
-	mtu      int
-	isolated bool // from other containers on the bridge
+	bridge    string
+	mtu       int
+	isolated  bool // from other containers on the bridge
+	published bool // ports of its container are
 }
 
 // route is a default route inside a container.

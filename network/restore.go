@@ -120,7 +120,7 @@ func (n *Networks) mend(all bool) error {
 		for name, ep := range p.eps {
 			w := n.find(name)
 			o := optionsOf(w)
-			l := leg{ep, w.Bridge, o.mtu, !o.icc}
+			l := leg{ep, w.Bridge, o.mtu, !o.icc, len(p.want) > 0}
 			switch in, there := links[n.host.vethName(ep.EndpointID)]; {
 			case !there:
 				lost = append(lost, l)

@@ -81,8 +81,19 @@ func (h *host) link(ns *os.File, l *leg) error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return errs.Wrap(err, "add veth pair %s", veth.Name)
 	}
+	return portFlags(veth, l)
+}
+
+// portFlags sets what a bridge's port is to do. A packet to one's own published port comes back by the port that it came from, where
+// bridges call iptables (br_netfilter).
+func portFlags(veth netlink.Link, l *leg) error {
+	if l.published {
+		if err := netlink.LinkSetHairpin(veth, true); err != nil {
+			return errs.Wrap(err, "let %s send back", veth.Attrs().Name)
+		}
+	}
 	if l.isolated {
-		return errs.Wrap(netlink.LinkSetIsolated(veth, true), "isolate %s from other containers", veth.Name)
+		return errs.Wrap(netlink.LinkSetIsolated(veth, true), "isolate %s from other containers", veth.Attrs().Name)
 	}
 	return nil
 }
@@ -100,10 +111,7 @@ func (h *host) enslave(l leg) error {
 	if err := netlink.LinkSetMaster(veth, br); err != nil {
 		return errs.Wrap(err, "put %s into bridge %s", veth.Attrs().Name, l.bridge)
 	}
-	if l.isolated {
-		return errs.Wrap(netlink.LinkSetIsolated(veth, true), "isolate %s from other containers", veth.Attrs().Name)
-	}
-	return nil
+	return portFlags(veth, &l)
 }
 
 // members gives the names of this instance's links and of the bridges that they are in; "" for none.
