@@ -19,6 +19,8 @@ type deed struct {
 	code   int    // its exit code, where it has exited
 	named  string // its name; "": as before
 	image  bool   // from here on there is the commit's image
+	net    bool   // there is the network fn
+	links  int    // that the container has beyond one, while it runs
 }
 
 // An act is a life of one container.
@@ -99,6 +101,21 @@ func acts() []act {
 			{do: creates("exit 4", `,"AutoRemove":true`), states: "created", named: "/ct"},
 			{do: post("/start"), states: "running none", via: "exited", code: 4},
 			{do: removed, states: "none", via: "running exited", code: 4},
+		}},
+		{name: "networks", again: []string{"veth.", "net.published"}, deeds: []deed{
+			{do: request("POST", "/networks/create", `{"Name":"fn"}`), states: "none", net: true},
+			{do: creates(service, `,"NetworkMode":"fn"`), states: "created", named: "/ct", net: true},
+			{do: post("/start"), states: "running", net: true},
+			{do: ready, states: "running", net: true},
+			{do: request("POST", "/networks/bridge/connect", `{"Container":"ct"}`), states: "running", net: true, links: 1},
+			{do: ready, states: "running", net: true, links: 1},
+			{do: request("POST", "/networks/bridge/disconnect", `{"Container":"ct"}`), states: "running", net: true},
+			{do: ready, states: "running", net: true},
+			{do: request("POST", "/networks/bridge/connect", `{"Container":"ct"}`), states: "running", net: true, links: 1},
+			{do: request("POST", "/networks/fn/disconnect", `{"Container":"ct"}`), states: "running", net: true},
+			{do: ready, states: "running", net: true},
+			{do: request("DELETE", "/networks/fn", ""), states: "running"},
+			{do: remove, states: "none", via: "exited", code: 137},
 		}},
 		{name: "failing start", deeds: []deed{
 			{do: creates("true", ""), states: "created", named: "/ct"},
@@ -239,6 +256,7 @@ func (w *world) judge(a act, last deed, open *deed) {
 		w.must("GET", "/images/crash:t/json", nil)
 	}
 	w.standing()
+	w.judgeNetwork(last, open)
 	if a.turns {
 		w.turning(last, open, s)
 		return
@@ -248,8 +266,29 @@ func (w *world) judge(a act, last deed, open *deed) {
 			return 2
 		}
 		return 1
-	})
+	}, links(deeds)...)
 	w.serves(a, s)
+}
+
+// links are how many links beyond one the container may have after these deeds.
+func links(deeds []deed) (out []int) {
+	for _, d := range deeds {
+		out = append(out, d.links)
+	}
+	return out
+}
+
+// judgeNetwork compares the network fn and its bridge with what was acknowledged. A network without containers need not have a bridge.
+func (w *world) judgeNetwork(last deed, open *deed) {
+	w.t.Helper()
+	status, answer, _ := w.call("GET", "/networks/fn", "")
+	there := status == 200
+	if there != last.net && (open == nil || there != open.net) {
+		w.t.Errorf("network fn: %d %s", status, answer)
+	}
+	if n := w.bridges(); n > 1 || n == 1 && !there {
+		w.t.Errorf("%d bridges of users' networks; network fn is there: %v", n, there)
+	}
 }
 
 // serves looks at the port of a container that runs, and at the log of one that has ended by itself.

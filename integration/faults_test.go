@@ -233,7 +233,7 @@ func isOrderDependent(point string) bool { return !strings.HasSuffix(point, ":1"
 var repeated = []string{"discard.hidden", "unneeded.dropped", "root.mounted"}
 
 // ofRuns are the things whose points belong to a container's run: TestKilledAtEveryStepOfAContainer has them.
-var ofRuns = []string{"start", "jail", "end", "net", "netns", "veth"}
+var ofRuns = []string{"start", "jail", "end", "net", "netns", "veth", "connect", "disconnect"}
 
 // recordPoints goes through an undisturbed life. It returns each point's first passing, and of some the last.
 func recordPoints(t *testing.T, bin, ref string) (points []string, f full) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -17,11 +18,13 @@ func (n *Networks) watch() {
 	defer stop()
 	slow := time.NewTicker(healEvery)
 	defer slow.Stop()
+	var last []string // what was mended last, and is not tried again before the next slow look
 	for {
 		select {
 		case <-n.closing:
 			return
 		case <-slow.C:
+			last = nil
 		case <-events:
 			select { // others may not be done yet
 			case <-time.After(healPause):
@@ -33,20 +36,24 @@ func (n *Networks) watch() {
 			default:
 			}
 		}
-		n.heal()
+		last = n.heal(last)
 	}
 }
 
-// heal looks at the host, and mends what is not as it should be.
-func (n *Networks) heal() {
+// heal looks at the host, and mends what is not as it should be, unless it is just what it was before: mending changes rules, of which the
+// kernel tells as well. It returns what it has mended, or couldn't.
+func (n *Networks) heal(last []string) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if problems := n.problems(); len(problems) > 0 {
-		n.log.Warn("somebody has changed brig's networks on this host; mending", "problems", problems)
-		if err := n.remake(); err != nil {
-			n.log.Error("mend networks", "err", err)
-		}
+	problems := n.problems()
+	if len(problems) == 0 || slices.Equal(problems, last) {
+		return problems
 	}
+	n.log.Warn("somebody has changed brig's networks on this host; mending", "problems", problems)
+	if err := n.remake(); err != nil {
+		n.log.Error("mend networks", "err", err)
+	}
+	return n.problems()
 }
 
 // problems says what of bridges, links and rules is not there. The caller holds mu.
@@ -58,6 +65,9 @@ func (n *Networks) problems() (out []string) {
 	}
 	if links, err := n.host.members(); err == nil {
 		for _, p := range n.at {
+			if !n.host.hasNetns(p.id) {
+				continue // it has ended, and is about to be detached
+			}
 			for name, ep := range p.eps {
 				if links[n.host.vethName(ep.EndpointID)] != n.find(name).Bridge {
 					out = append(out, "a link of container "+p.id.Short()+" is not in the bridge "+n.find(name).Bridge)
@@ -68,6 +78,7 @@ func (n *Networks) problems() (out []string) {
 	if len(n.up) > 0 {
 		out = append(out, n.host.missing()...)
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -28,6 +28,7 @@ func (*host) taken(string) ([]netip.Prefix, error)                            { 
 func (*host) ensure(*brig.Network, bridgeOptions) error                       { return unsupported() }
 func (*host) bridged(string) bool                                             { return false }
 func (*host) removeBridge(*brig.Network) error                                { return nil }
+func (*host) hasNetns(brig.ID) bool                                           { return false }
 func (*host) bind(brig.ID, int) error                                         { return unsupported() }
 func (*host) plug(brig.ID, []leg, []route) error                              { return unsupported() }
 func (*host) add(brig.ID, []leg, []route) error                               { return unsupported() }

@@ -107,6 +107,12 @@ func inNetns(ns *os.File, f func() error) error {
 	})
 }
 
+// hasNetns reports whether a namespace is bound to the container's file: nsfs(5), NSFS_MAGIC.
+func (h *host) hasNetns(id brig.ID) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(h.netnsPath(id), &st) == nil && st.Type == unix.NSFS_MAGIC
+}
+
 // release removes the container's namespace; its links go with it when the last process in it has ended.
 func (h *host) release(id brig.ID) error { return h.removeNetns(h.netnsPath(id)) }
 

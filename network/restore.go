@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -66,12 +67,9 @@ func (n *Networks) remember(c *brig.Container) *place {
 		ep.Iface = cmp.Or(ep.Iface, "eth0")
 		p.eps[name] = ep
 		for _, s := range w.Subnets {
-			for _, a := range []brig.Endpoint{ep} {
-				if x := a.Addr4.Addr(); x.IsValid() && s.Prefix.Contains(x) {
-					n.pool(w).hold(s, x)
-				}
-				if x := a.Addr6.Addr(); x.IsValid() && s.Prefix.Contains(x) {
-					n.pool(w).hold(s, x)
+			for _, a := range []netip.Prefix{ep.Addr4, ep.Addr6} {
+				if a.IsValid() && s.Prefix.Contains(a.Addr()) {
+					n.pool(w).hold(s, a.Addr())
 				}
 			}
 		}
@@ -116,6 +114,9 @@ func (n *Networks) mend(all bool) error {
 	}
 	var failed error
 	for _, p := range n.at {
+		if !n.host.hasNetns(p.id) {
+			continue // it has ended, and is about to be detached
+		}
 		var lost []leg
 		for name, ep := range p.eps {
 			w := n.find(name)
