@@ -198,6 +198,9 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	if err := m.CheckFixed(&m.spec); err != nil {
 		return leg{}, err
 	}
+	if _, err := endpointSysctls(m.spec.DriverOpts); err != nil {
+		return leg{}, err
+	}
 	pool := n.pool(m.Network)
 	for id, old := range n.resting { // of the same container, which starts again
 		if m.spec.IPv4 != "" && old.NetworkID == m.ID && old.Addr4.Addr().String() == m.spec.IPv4 || m.spec.IPv6 != "" && old.NetworkID == m.ID && old.Addr6.Addr().String() == m.spec.IPv6 {
