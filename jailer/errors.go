@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/jailer/shim"
@@ -74,9 +75,24 @@ func lastMessage(log string) string {
 		}
 	}
 	if last == "" {
-		return strings.TrimSpace(log)
+		return printable(log)
 	}
 	return last
+}
+
+// maxWords bounds what is passed on of a log that isn't as it should be, in bytes.
+const maxWords = 1 << 10
+
+// printable is the end of a text, without what a terminal would take for more than text.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar || r == '\n' {
+			return r
+		}
+		return -1
+	}, text)
+	text = strings.TrimSpace(text)
+	return strings.ToValidUTF8(text[max(0, len(text)-maxWords):], "")
 }
 
 // shimFailure is what a shim, or the OCI runtime behind it, said.

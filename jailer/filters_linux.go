@@ -28,7 +28,7 @@ type filters struct {
 
 // useFilter annotates s with the compiled filter of its profile, or notes that a start of the jail will give one.
 func (j *Jailer) useFilter(id string, s *specs.Spec) error {
-	if j.runtime.name != "crun" || s.Linux.Seccomp == nil {
+	if !j.runtime.crun || s.Linux.Seccomp == nil {
 		return nil
 	}
 	b, err := json.Marshal(s.Linux.Seccomp)

@@ -35,6 +35,7 @@ type Jailer struct {
 // ociRuntime is the program that runs bundles.
 type ociRuntime struct {
 	name, path, version string
+	crun                bool   // by what it says, not by its file's name
 	hide                string // mount point that must be out of its sight
 	sealed              *sealed
 }
@@ -99,7 +100,7 @@ func (j *Jailer) try(ctx context.Context, name string) error {
 	if f := strings.Fields(first); len(f) > 0 {
 		rt.version = f[len(f)-1]
 	}
-	if rt.name == "crun" {
+	if rt.crun = strings.HasPrefix(first, "crun "); rt.crun {
 		rt.sealed.path = path
 		rt.hide = j.groups.hybrid // crun gives up where v1 and v2 are mounted side by side
 	}

@@ -24,7 +24,7 @@ func (j *Jailer) Limit(ctx context.Context, h *brig.Handle, l *brig.Limits) erro
 	}
 	defer os.Remove(file)
 	argv := []string{j.runtime.path, "--root", filepath.Join(h.Dir, stateName)}
-	if j.runtime.name == "crun" {
+	if j.runtime.crun {
 		argv = append(argv, "--cgroup-manager=cgroupfs")
 	}
 	if _, err = host.Run(ctx, append(argv, "update", "--resources", file, h.JailID)...); err != nil {

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// argv is an invocation of the OCI runtime in a jail's run directory.
-func (j *Jailer) argv(h *brig.Handle, verb ...string) []string {
-	a := []string{j.runtime.path, "--root", filepath.Join(h.Dir, stateName), "--log", shim.RuntimeLog, "--log-format", "json"}
-	if j.runtime.name == "crun" {
+// argv is an invocation of the OCI runtime in a jail's run directory, with a log of its own.
+func (j *Jailer) argv(h *brig.Handle, log string, verb ...string) []string {
+	a := []string{j.runtime.path, "--root", filepath.Join(h.Dir, stateName), "--log", log, "--log-format", "json"}
+	if j.runtime.crun {
 		a = append(a, "--cgroup-manager=cgroupfs")
 	}
 	return append(a, verb...)
@@ -28,7 +28,7 @@ func (j *Jailer) argv(h *brig.Handle, verb ...string) []string {
 
 // Start has the shim run the bundle. See runtime.Processes.
 func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
-	args := j.argv(h, "run", "--detach", "--bundle", h.Dir, "--pid-file", shim.PidName)
+	args := j.argv(h, shim.RuntimeLog, "run", "--detach", "--bundle", h.Dir, "--pid-file", shim.PidName)
 	tty, args0, err := bundleFacts(h)
 	if err != nil {
 		return err
@@ -41,11 +41,21 @@ func (j *Jailer) Start(ctx context.Context, h *brig.Handle) error {
 	j.starting.RUnlock()
 	if err != nil {
 		j.dropFilter(h.JailID)
-		return startError("create", args0, err)
+		return startError("create", args0, noRoom(h.Dir, err))
 	}
 	j.keepFilter(h.JailID, h.Dir)
 	h.InitPID, err = strconv.Atoi(f[0])
 	return err
+}
+
+// noRoom adds what an OCI runtime may not say of a failure: that the disk is full.
+func noRoom(dir string, err error) error {
+	var f *shimFailure
+	var st unix.Statfs_t
+	if !errors.As(err, &f) || unix.Statfs(dir, &st) != nil || st.Bavail*uint64(st.Bsize) >= 1<<20 && (st.Files == 0 || st.Ffree > 16) || strings.Contains(f.text, unix.ENOSPC.Error()) {
+		return err
+	}
+	return &shimFailure{f.kind, lastMessage(f.text) + ": " + unix.ENOSPC.Error()}
 }
 
 // bundleFacts reads back what Start needs of a bundle.
@@ -103,7 +113,7 @@ func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig
 	}
 	defer os.Remove(file)
 	fault.Point("exec.written")
-	argv := j.argv(h, "exec", "--detach", "--process", file, "--pid-file", id.Short()+".pid")
+	argv := j.argv(h, id.Short()+".log", "exec", "--detach", "--process", file, "--pid-file", id.Short()+".pid")
 	if spec.TTY {
 		argv = append(argv, "--console-socket", id.Short()+".tty")
 	}
@@ -126,7 +136,7 @@ func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig
 		if ctx.Err() != nil {
 			return 0, nil, ctx.Err()
 		}
-		return 0, nil, startError("exec", spec.Args[0], err)
+		return 0, nil, startError("exec", spec.Args[0], noRoom(h.Dir, err))
 	}
 	pid, _ := strconv.Atoi(f[0])
 	done := make(chan brig.Exit, 1)

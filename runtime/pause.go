@@ -43,7 +43,8 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 	return nil
 }
 
-// Unpause lets a paused container go on.
+// Unpause lets a paused container go on. It goes on also where that can't be recorded, as on a full disk: it could neither be stopped nor
+// be removed otherwise.
 func (c *Containers) Unpause(ctx context.Context, ref string) error {
 	ct, err := c.hold(ctx, ref)
 	if err != nil {
@@ -63,7 +64,8 @@ func (c *Containers) Unpause(ctx context.Context, ref string) error {
 	}
 	fault.Point("unpause.thawed")
 	if err := c.commit(context.WithoutCancel(ctx), ct, next); err != nil {
-		return err
+		c.log.Error("record that a container goes on; a brigd that starts now would pause it", "container", ct.id.Short(), "err", err)
+		c.show(ct, next)
 	}
 	fault.Point("unpause.recorded")
 	c.startProber(ct, next)

@@ -19,7 +19,14 @@ import (
 // version is set by the Makefile.
 var version = "dev"
 
+// gcPercent lets the heap grow to three times of what is live, some 15 MiB, before it is collected: with the usual 100 a fifth of
+// the time of small requests is the collector's. The environment's GOGC has precedence.
+const gcPercent = 200
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {

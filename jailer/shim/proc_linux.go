@@ -127,11 +127,15 @@ func (s *shim) start(p *proc, argv []string, pidFile, console string) error {
 		}
 		return readPid(pidFile)
 	})
-	os.Remove(pidFile)
-	p.closeChild()
 	if err == nil && ws != 0 {
-		err = runtimeError{runtimeSaid()}
+		err = runtimeError{runtimeSaid(logOf(argv), ws)}
+		killLeft(pidFile)
+	} else if errors.Is(err, errNoPid) {
+		err = runtimeError{"the OCI runtime said that it succeeded, and started nothing: " + err.Error()}
 	}
+	os.Remove(pidFile)
+	os.Remove(logOf(argv)) // there is one for each run and exec; nobody else reads it
+	p.closeChild()
 	if err != nil {
 		if master != nil {
 			master.Close()

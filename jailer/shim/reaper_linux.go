@@ -2,6 +2,7 @@ package shim
 
 import (
 	"cmp"
+	"errors"
 	"runtime"
 	"sync"
 	"syscall"
@@ -16,6 +17,7 @@ type reaper struct {
 	spawn sync.Mutex // held from fork to registration, and for each delivery: an exit never comes before its registration
 
 	waiting  map[int]chan syscall.WaitStatus
+	runtimes map[int]bool               // OCI runtime invocations that have not ended
 	starting int                        // OCI runtime invocations under way, whose containers' pids are not known yet
 	early    map[int]syscall.WaitStatus // exits seen meanwhile of pids that nobody has asked for yet
 	wake     *sync.Cond                 // there are children again
@@ -23,7 +25,7 @@ type reaper struct {
 }
 
 func newReaper() *reaper {
-	r := &reaper{waiting: map[int]chan syscall.WaitStatus{}}
+	r := &reaper{waiting: map[int]chan syscall.WaitStatus{}, runtimes: map[int]bool{}}
 	r.wake = sync.NewCond(&r.spawn)
 	go r.loop()
 	return r
@@ -49,6 +51,7 @@ func (r *reaper) loop() {
 }
 
 func (r *reaper) deliver(pid int, ws syscall.WaitStatus) {
+	delete(r.runtimes, pid)
 	if ch := r.waiting[pid]; ch != nil {
 		delete(r.waiting, pid)
 		ch <- ws
@@ -68,10 +71,11 @@ func (r *reaper) run(argv []string, files [3]uintptr, hide string, pid func() (i
 	if err != nil {
 		r.started()
 		r.spawn.Unlock()
-		return 0, nil, 0, err
+		return 0, nil, 0, errors.New("start the OCI runtime " + argv[0] + ": " + err.Error())
 	}
 	ran := make(chan syscall.WaitStatus, 1)
 	r.waiting[child] = ran
+	r.runtimes[child] = true
 	r.children = true
 	r.wake.Signal()
 	r.spawn.Unlock()
@@ -94,6 +98,15 @@ func (r *reaper) run(argv []string, files [3]uintptr, hide string, pid func() (i
 		r.waiting[init] = ch
 	}
 	return init, ch, 0, nil
+}
+
+// killRuntimes ends the OCI runtimes that have not come to an end by themselves. What they have made meanwhile is in the jail's cgroup.
+func (r *reaper) killRuntimes() {
+	r.spawn.Lock()
+	defer r.spawn.Unlock()
+	for pid := range r.runtimes {
+		unix.Kill(pid, unix.SIGKILL) // ours, and not reaped: deliver takes it out first
+	}
 }
 
 // started forgets early exits when no start is under way. Precondition: spawn is held.

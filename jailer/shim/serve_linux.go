@@ -3,8 +3,10 @@ package shim
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/brigd/brig/internal/logfile/logline"
 	"golang.org/x/sys/unix"
@@ -172,25 +174,78 @@ func acceptMaster(listener int) (*os.File, error) {
 	return os.NewFile(uintptr(fds[0]), "terminal"), nil
 }
 
+// errNoPid is a pid file that an OCI runtime didn't write as it should.
+var errNoPid = errors.New("its pid file holds no pid")
+
 func readPid(name string) (int, error) {
 	b, err := os.ReadFile(name)
+	if os.IsNotExist(err) {
+		return 0, errNoPid
+	}
 	if err != nil {
 		return 0, err
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || pid <= 0 {
-		return 0, errors.New("pid file " + name + " holds no pid")
+		return 0, errNoPid
 	}
 	return pid, nil
 }
 
-// runtimeSaid returns the end of the OCI runtime's log.
-func runtimeSaid() string {
-	b, err := os.ReadFile(RuntimeLog)
-	if err != nil || len(b) == 0 {
-		return "the OCI runtime failed and said nothing"
+// killLeft ends what an OCI runtime has started and then said that it had failed, so that nobody would know of it. Its main process, if
+// it has one, has fallen to the shim.
+func killLeft(pidFile string) {
+	pid, err := readPid(pidFile)
+	if err != nil {
+		return
 	}
-	return string(b[max(0, len(b)-8<<10):])
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, rest, _ := strings.Cut(string(b), ") ") // proc_pid_stat(5); a name with ") " in it makes this do nothing
+	if f := strings.Fields(rest); len(f) > 1 && f[1] == strconv.Itoa(os.Getpid()) {
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may have ended
+	}
+}
+
+// logOf finds where an OCI runtime was told to log; "": nowhere.
+func logOf(argv []string) string {
+	if i := slices.Index(argv, "--log"); i >= 0 && i+1 < len(argv) {
+		return argv[i+1]
+	}
+	return ""
+}
+
+// runtimeSaid returns the end of the OCI runtime's log, or how it ended if it wrote none.
+func runtimeSaid(log string, ws syscall.WaitStatus) string {
+	b, err := tail(log, 8<<10)
+	if err == nil && len(b) > 0 {
+		return string(b)
+	}
+	how := "exit code " + strconv.Itoa(ws.ExitStatus())
+	if ws.Signaled() {
+		how = "signal " + strconv.Itoa(int(ws.Signal()))
+	}
+	return "the OCI runtime failed and said nothing: " + how
+}
+
+// tail reads the last n bytes of a file.
+func tail(name string, n int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, min(n, st.Size()))
+	got, err := f.ReadAt(b, st.Size()-int64(len(b)))
+	return b[:got], err
 }
 
 // openLog opens the log; a container whose log can't be opened runs without.

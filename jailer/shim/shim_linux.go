@@ -79,6 +79,7 @@ func Run(cfg Config, fd int) error {
 	go s.accept(listener)
 	go s.unborn()
 	<-s.quit
+	s.reap.killRuntimes()
 	s.conns.Wait()
 	return nil
 }
@@ -197,6 +198,7 @@ func (s *shim) stop(c *os.File) {
 	if s.main.signal(int(unix.SIGKILL)) == nil {
 		<-s.main.done
 	}
+	s.reap.killRuntimes()
 	busy := ""
 	if s.main.hub.busy() {
 		busy = "1"
