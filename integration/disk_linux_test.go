@@ -103,15 +103,6 @@ func (d *disk) refused(words string, args ...string) {
 	match(d.t, strings.Join(args, " "), r.Out+r.Err, words)
 }
 
-// healthy has brig doctor look at all of it.
-func (d *disk) healthy() {
-	d.t.Helper()
-	eventually(d.t, "brig doctor finds nothing", func() (bool, string) {
-		out, code := brigOn(d.t, d.Host, "doctor", "--deep")
-		return code == 0, out
-	})
-}
-
 const noSpace = "(?i)no space left on device"
 
 // On a full disk everything that needs space is refused, what has been acknowledged stays, what runs goes on, and stops and removals work.
@@ -178,7 +169,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		last = tick
 	}
-	d.healthy()
+	healthy(t, d.Host)
 
 	d.full()
 	d.Kill()
@@ -191,7 +182,7 @@ func TestFullDisk(t *testing.T) {
 	d.free()
 	start(t, d.Server)
 	equal(t, "the running container", done(t, d.cli, "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", up), "running "+pid)
-	d.healthy()
+	healthy(t, d.Host)
 }
 
 // call makes a request of its own, and returns the status and the body.
@@ -267,7 +258,7 @@ func TestReadOnlyRoot(t *testing.T) {
 	for _, id := range []string{old, frozen} { // nobody could note how they ended
 		match(t, "ended on the read-only disk", done(t, d.cli, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", id), "^exited (137|255)$")
 	}
-	d.healthy()
+	healthy(t, d.Host)
 }
 
 // mount unmounts the disk, repairs it, and mounts it again.

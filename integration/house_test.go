@@ -19,6 +19,15 @@ func brigOn(t *testing.T, host string, args ...string) (out string, code int) {
 	return string(b), cmd.ProcessState.ExitCode()
 }
 
+// healthy has brig doctor look at all of it.
+func healthy(t *testing.T, host string) {
+	t.Helper()
+	eventually(t, "a healthy root has no finding", func() (bool, string) {
+		out, code := brigOn(t, host, "doctor", "--deep")
+		return code == 0 && strings.Contains(out, "all is well"), out
+	})
+}
+
 func TestGarbageAndDoctor(t *testing.T) {
 	s, _ := daemon(t)
 	look := func(wantCode int, want string, args ...string) {
@@ -27,10 +36,7 @@ func TestGarbageAndDoctor(t *testing.T) {
 			t.Errorf("brig %v: exit code %d\n%s\nwant %d and %q", args, code, out, wantCode, want)
 		}
 	}
-	eventually(t, "a healthy root has no finding", func() (bool, string) {
-		out, code := brigOn(t, s.Host, "doctor", "--deep")
-		return code == 0 && strings.Contains(out, "all is well"), out
-	})
+	healthy(t, s.Host)
 	if err := os.WriteFile(filepath.Join(s.Root, "blobs", "sha256", strings.Repeat("ab", 32)), []byte("1234567"), 0o600); err != nil {
 		t.Fatal(err)
 	}

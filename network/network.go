@@ -91,6 +91,18 @@ func New(ctx context.Context, cfg Config) (*Networks, error) {
 	return n, nil
 }
 
+// BadRecords finds the records of networks that New could not load.
+func BadRecords(ctx context.Context, from Records) (bad []brig.BadRecord, err error) {
+	list, err := from.List(ctx, kind)
+	for _, r := range list {
+		var w brig.Network
+		if err := json.Unmarshal(r.Value, &w); err != nil {
+			bad = append(bad, brig.BadRecord{Kind: kind, Key: r.Key, Problem: err.Error()})
+		}
+	}
+	return bad, errs.Wrap(err, "read the records of networks")
+}
+
 func (n *Networks) save(ctx context.Context, w *brig.Network) error {
 	b, err := json.Marshal(w)
 	if err != nil {

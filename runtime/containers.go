@@ -57,6 +57,7 @@ type ContainersConfig struct {
 	Cgroup     string // parent of all jails, absolute in each hierarchy; "": /brig-<Instance>
 	Log        *slog.Logger
 	Observer   Observer
+	KeepAll    bool   // Recover removes nothing that no record names: some records can't be read
 	Freed      func() // called when a container or a volume has been removed: what it stood on may be unused now. It must not wait
 }
 

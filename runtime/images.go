@@ -54,6 +54,7 @@ type ImagesConfig struct {
 	Backoff      time.Duration   // before the first retry of a broken download; it doubles each time. 0: one second
 	// KeepPartial is how long an unfinished download stays for a later pull to go on with. 0: a day.
 	KeepPartial time.Duration
+	KeepAll     bool // drop nothing but what one lets go of: there are records that can't be read, and nobody knows what they need
 }
 
 // ImageUser is a container, as far as its image is concerned.
@@ -146,18 +147,24 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 	if err := i.load(ctx); err != nil {
 		return nil, err
 	}
-	n, err := c.Blobs.Sweep(i.blobs.held)
-	if err != nil {
-		i.log.Warn("blobs that no image needs stay", "error", err)
-	}
-	if n > 0 {
-		i.log.Info("removed blobs that no image needs", "count", n)
+	if !c.KeepAll {
+		i.sweepBlobs()
 	}
 	if _, _, err := c.Blobs.DropPartials(c.KeepPartial); err != nil {
 		i.log.Warn("old unfinished downloads stay", "error", err)
 	}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	return i, nil
+}
+
+func (i *Images) sweepBlobs() {
+	n, err := i.Blobs.Sweep(i.blobs.held)
+	if err != nil {
+		i.log.Warn("blobs that no image needs stay", "error", err)
+	}
+	if n > 0 {
+		i.log.Info("removed blobs that no image needs", "count", n)
+	}
 }
 
 // load fills memory from the records.

@@ -58,7 +58,7 @@ func (i *Images) reapLate(ctx context.Context) {
 // Reap drops what nobody needs any more and could not be dropped before. It reports whether the rest, if any, waits for nothing but containers.
 func (i *Images) Reap(ctx context.Context) (done bool) {
 	var failed []error
-	if i.Leftovers != nil {
+	if i.Leftovers != nil && !i.KeepAll {
 		for _, c := range i.Leftovers.Unused(i.chains.all()) {
 			_, err := i.chains.dropUnheld(ctx, c.Chain)
 			failed = append(failed, err)

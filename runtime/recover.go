@@ -48,7 +48,10 @@ func (c *Containers) Recover(ctx context.Context) error {
 		})
 	}
 	looking.Wait()
-	errList = append(errList, restored, c.sweep(ctx), c.sweepVolumes(ctx))
+	errList = append(errList, restored, c.sweepVolumes(ctx))
+	if !c.cfg.KeepAll {
+		errList = append(errList, c.sweep(ctx))
+	}
 	for _, ct := range all {
 		c.resume(ct)
 	}

@@ -23,6 +23,9 @@ type housekeeper struct {
 func (h *housekeeper) Collect(ctx context.Context, dry bool) (*brig.Collected, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.e.errBadRecords(); err != nil {
+		return nil, err
+	}
 	out, err := h.e.images.Collect(ctx, dry)
 	if err != nil {
 		return nil, err
@@ -96,6 +99,10 @@ func (h *housekeeper) Examine(ctx context.Context, o brig.Examination) (*brig.Di
 	}
 	for _, p := range problems {
 		d.Add(brig.Finding{Check: "records", Subject: "brig.db", Problem: p}, false, nil)
+	}
+	if len(h.e.bad) > 0 { // the rest would be taken for garbage; the next examination looks at it
+		h.examineBad(ctx, o, d)
+		return d, ctx.Err()
 	}
 	if err := h.examineStore(ctx, o, d); err != nil {
 		return nil, err

@@ -96,6 +96,7 @@ type engine struct {
 	containers *brt.Containers
 	metrics    *metrics.Metrics // nil where nobody asked for them
 	platforms  []brig.Platform  // of images that nobody asks a platform for
+	bad        []brig.BadRecord // that can't be loaded, when brigd started; the housekeeper's from then on
 	closers    []func() error
 }
 
@@ -130,6 +131,9 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, err
 	}
 	e.closers = append(e.closers, e.records.Close)
+	if err := e.screen(ctx, log); err != nil {
+		return nil, err
+	}
 	if e.store, err = zfsstore.Open(ctx, zfsstore.Config{Root: e.root.path("store"), Driver: c.Storage, ZFSParent: c.ZFSParent, Log: log}); err != nil {
 		return nil, errs.Wrap(err, "open the store")
 	}
@@ -165,7 +169,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
 		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
 		Bus: e.bus, Observer: e.observer(), Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Version: version, Platforms: e.platforms,
-		KeepPartial: time.Duration(c.KeepPartial) * time.Hour,
+		KeepPartial: time.Duration(c.KeepPartial) * time.Hour, KeepAll: len(e.bad) > 0,
 	})
 	if err != nil {
 		return errs.Wrap(err, "load images")
@@ -180,7 +184,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
 		Networks: e.networks, Members: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
-		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, Observer: e.observer(),
+		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, KeepAll: len(e.bad) > 0, Observer: e.observer(),
 	})
 	if err != nil {
 		return errs.Wrap(err, "load containers")
@@ -190,10 +194,12 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	if err := e.containers.Recover(ctx); err != nil {
 		log.Error("not all that a former brigd left could be taken over or cleaned up; the next start tries again", "err", err)
 	}
-	live := e.containers.Live()
-	live.Chains = e.images.Live()
-	if err := e.store.Sweep(ctx, live); err != nil {
-		return errs.Wrap(err, "sweep the store")
+	if len(e.bad) == 0 {
+		live := e.containers.Live()
+		live.Chains = e.images.Live()
+		if err := e.store.Sweep(ctx, live); err != nil {
+			return errs.Wrap(err, "sweep the store")
+		}
 	}
 	e.images.Start() // computes ACI IDs that are missing, in clones that the sweep would have taken
 	return nil

@@ -6,3 +6,9 @@ type Record struct {
 	Value     []byte
 	New       bool // Put: the key must not be there yet (Conflict)
 }
+
+// A BadRecord is one that its owner can't load. What it stood for isn't known, so nothing that it may have named can be told from garbage.
+type BadRecord struct {
+	Kind, Key, Problem string
+	Also               []Record // that mean nothing without it
+}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -22,19 +23,46 @@ import (
 )
 
 // A Store is an open database.
-type Store struct{ db *bolt.DB }
+type Store struct {
+	db *bolt.DB
 
-// Open opens the database at path and makes it, mode 0600, if it is missing. It reads every record once, so that damage is found here
+	mu     sync.RWMutex
+	hidden map[[2]string]bool // kind and key; guarded by mu
+}
+
+// Open opens the database at path and makes it, mode 0600, if it is missing; one that is there and empty is damaged. It reads every record once, so that damage is found here
 // and not when a record is needed. It doesn't wait for a process that has the file open: that is a Conflict. The caller closes the Store.
 func Open(path string) (*Store, error) {
 	if err := check(path); err != nil {
+		return nil, explain(path, err)
+	}
+	if err := create(path); err != nil {
 		return nil, explain(path, err)
 	}
 	db, err := open(path, false)
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	return &Store{db}, nil
+	return &Store{db: db, hidden: map[[2]string]bool{}}, nil
+}
+
+// create makes a database that is missing, elsewhere first: an empty file at path is never ours.
+func create(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := open(fresh, false)
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
 }
 
 // errDamaged marks what can't be right in a file.
@@ -76,11 +104,14 @@ func open(path string, readOnly bool) (db *bolt.DB, err error) {
 // panic, with the lock held for ever, before the size has been compared.
 func check(path string) error {
 	st, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0 {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if st.Size() == 0 {
+		return fmt.Errorf("%w: it is empty", errDamaged)
 	}
 	db, err := open(path, true)
 	if err != nil {
@@ -109,7 +140,7 @@ func (s *Store) Put(ctx context.Context, puts []brig.Record, deletes []brig.Reco
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.db.Update(func(tx *bolt.Tx) error {
+	err := s.db.Update(func(tx *bolt.Tx) error {
 		for _, r := range deletes {
 			if b := tx.Bucket([]byte(r.Kind)); b != nil {
 				if err := b.Delete([]byte(r.Key)); err != nil {
@@ -124,6 +155,10 @@ func (s *Store) Put(ctx context.Context, puts []brig.Record, deletes []brig.Reco
 		}
 		return nil
 	})
+	if err == nil {
+		s.shown(puts, deletes)
+	}
+	return err
 }
 
 func put(tx *bolt.Tx, r brig.Record) error {
@@ -148,7 +183,7 @@ func (s *Store) Get(ctx context.Context, kind, key string) (value []byte, err er
 			return errs.New(errs.NotFound, "no record %s/%s", kind, key)
 		}
 		v := b.Get([]byte(key))
-		if v == nil {
+		if v == nil || s.isHidden(kind, key) {
 			return errs.New(errs.NotFound, "no record %s/%s", kind, key)
 		}
 		value = append([]byte{}, v...)
@@ -168,6 +203,9 @@ func (s *Store) List(ctx context.Context, kind string) (out []brig.Record, err e
 			return nil
 		}
 		return b.ForEach(func(k, v []byte) error {
+			if s.isHidden(kind, string(k)) {
+				return nil
+			}
 			out = append(out, brig.Record{Kind: kind, Key: string(k), Value: append([]byte{}, v...)})
 			return nil
 		})

@@ -201,6 +201,7 @@ func TestDamaged(t *testing.T) {
 		spoil func(b []byte) []byte
 	}{
 		{"text", func([]byte) []byte { return []byte(strings.Repeat("not a database\n", 2000)) }},
+		{"empty", func([]byte) []byte { return nil }},
 		{"short", func(b []byte) []byte { return b[:100] }},
 		{"metas only", func(b []byte) []byte { return b[:2*os.Getpagesize()] }},
 		{"half", func(b []byte) []byte { return b[:size/2/4096*4096] }},
@@ -223,6 +224,51 @@ func TestDamaged(t *testing.T) {
 				t.Errorf("error %q doesn't name the file or the damage", err)
 			}
 		})
+	}
+}
+
+// TestSetAside hides a record from all but its own key, and moves it to a file.
+func TestSetAside(t *testing.T) {
+	dir := t.TempDir()
+	s := open2(t, filepath.Join(dir, "brig.db"))
+	ctx := t.Context()
+	rec := func(key, v string) brig.Record { return brig.Record{Kind: "image", Key: key, Value: []byte(v)} }
+	put := func(r brig.Record) error { return s.Put(ctx, []brig.Record{r}, nil) }
+	for _, r := range []brig.Record{rec("a", "1"), rec("b/c:d", "bad"), rec("e", "also"), rec("f", "other")} {
+		if err := put(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Hide("image", "b/c:d")
+	s.Hide("image", "f")
+	if got := dump(t, s); got != "a=1 e=also" {
+		t.Errorf("with two hidden: %q", got)
+	}
+	if _, err := s.Get(ctx, "image", "b/c:d"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("get of a hidden one: %v", err)
+	}
+	taken := rec("b/c:d", "2")
+	taken.New = true
+	if err := put(taken); !errs.Is(err, errs.Conflict) {
+		t.Errorf("put of a new one with its key: %v", err)
+	}
+	if err := put(rec("f", "mended")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetAside(ctx, filepath.Join(dir, "damaged"), "image", "b/c:d", []brig.Record{rec("e", "")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, s); got != "a=1 f=mended" {
+		t.Errorf("in the end: %q", got)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "damaged", "image-b%2Fc:d")); err != nil || string(b) != "bad" {
+		t.Errorf("set aside: %q, %v", b, err)
+	}
+	if err := put(taken); err != nil {
+		t.Errorf("its key is free again: %v", err)
+	}
+	if err := s.SetAside(ctx, dir, "image", "none", nil); !errs.Is(err, errs.NotFound) {
+		t.Errorf("one that isn't there: %v", err)
 	}
 }
 

@@ -35,7 +35,7 @@ func VerifyFile(ctx context.Context, path string) (problems []string, err error)
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	s := &Store{db}
+	s := &Store{db: db}
 	problems, err = s.Verify(ctx)
 	if cerr := s.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("close records %s: %w", path, cerr)
