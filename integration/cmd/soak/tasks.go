@@ -152,6 +152,9 @@ func (b *bed) load(ctx context.Context, length, every time.Duration) error {
 			err = b.kill(ctx)
 		}
 	}
+	if err == nil {
+		<-over.Done()
+	}
 	cancel()
 	all.Wait()
 	if err == nil {
