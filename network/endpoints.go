@@ -160,6 +160,34 @@ func (n *Networks) enter(ctx context.Context, c *brig.Container, p *place) (warn
 	return nil, nil
 }
 
+// again frees what rests in m and is wanted at once: addresses that m asks for, and those that the container itself had a moment ago. It
+// returns the latter. The caller holds mu.
+func (n *Networks) again(id brig.ID, m member) (last4, last6 string, err error) {
+	for ep, old := range n.resting {
+		asked := old.Addr4.IsValid() && old.Addr4.Addr().String() == m.spec.IPv4 || old.Addr6.IsValid() && old.Addr6.Addr().String() == m.spec.IPv6
+		if old.NetworkID != m.ID || !asked && old.of != id {
+			continue
+		}
+		if err := n.host.unplug(ep); err != nil {
+			if asked {
+				return "", "", err
+			}
+			continue // it gets another address
+		}
+		n.rested(old.Endpoint)
+		if old.of != id {
+			continue
+		}
+		if old.Addr4.IsValid() {
+			last4 = old.Addr4.Addr().String()
+		}
+		if old.Addr6.IsValid() {
+			last6 = old.Addr6.Addr().String()
+		}
+	}
+	return last4, last6, nil
+}
+
 // join puts c into bridge networks. The caller holds mu, and undoes what a failure leaves.
 func (n *Networks) join(ctx context.Context, c *brig.Container, p *place, ms []member) error {
 	var legs []leg
@@ -198,17 +226,10 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	if err := m.CheckFixed(&m.spec); err != nil {
 		return leg{}, err
 	}
-	if _, err := endpointSysctls(m.spec.DriverOpts); err != nil {
-		return leg{}, err
-	}
 	pool := n.pool(m.Network)
-	for id, old := range n.resting { // of the same container, which starts again
-		if m.spec.IPv4 != "" && old.NetworkID == m.ID && old.Addr4.Addr().String() == m.spec.IPv4 || m.spec.IPv6 != "" && old.NetworkID == m.ID && old.Addr6.Addr().String() == m.spec.IPv6 {
-			if err := n.host.unplug(id); err != nil {
-				return leg{}, err
-			}
-			n.rested(old)
-		}
+	last4, last6, err := n.again(c.ID, m)
+	if err != nil {
+		return leg{}, err
 	}
 	fail := func(err error) (leg, error) {
 		pool.give(ep.Addr4.Addr())
@@ -218,10 +239,10 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	for _, s := range m.Subnets {
 		var err error
 		if s.Prefix.Addr().Is4() {
-			ep.Addr4, err = pool.take(s, m.spec.IPv4)
+			ep.Addr4, err = pool.take(s, cmp.Or(m.spec.IPv4, last4))
 			ep.Gateway4 = s.Gateway
 		} else {
-			ep.Addr6, err = pool.take(s, m.spec.IPv6)
+			ep.Addr6, err = pool.take(s, cmp.Or(m.spec.IPv6, last6))
 			ep.Gateway6 = s.Gateway
 		}
 		if err != nil {
@@ -239,7 +260,6 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	if m.Name == mode(&c.Spec) {
 		ep.MAC = cmp.Or(m.spec.MacAddress, c.Spec.MacAddress, macFor(own))
 	}
-	var err error
 	if ep.Iface, err = iface(p, o.prefix, m.spec.DriverOpts[optIfname]); err != nil {
 		return fail(err)
 	}
@@ -359,7 +379,7 @@ func (n *Networks) leave(p *place) error {
 	}
 	fault.Point("netns.removed")
 	for _, ep := range p.eps {
-		n.letGo(ep)
+		n.letGo(p.id, ep)
 	}
 	if err != nil {
 		n.log.Warn("detach from networks", "container", p.id.Short(), "err", err)
@@ -367,10 +387,16 @@ func (n *Networks) leave(p *place) error {
 	return errs.Wrap(err, "detach %s from its networks", p.id.Short())
 }
 
-// letGo has an endpoint reaped. The caller holds mu.
-func (n *Networks) letGo(ep brig.Endpoint) {
+// rest is an endpoint that a container has been let go of.
+type rest struct {
+	brig.Endpoint
+	of brig.ID
+}
+
+// letGo has an endpoint of a container reaped. The caller holds mu.
+func (n *Networks) letGo(id brig.ID, ep brig.Endpoint) {
 	if ep.Addr4.IsValid() || ep.Addr6.IsValid() {
-		n.resting[ep.EndpointID] = ep
+		n.resting[ep.EndpointID] = rest{ep, id}
 		n.tending.Go(func() { n.reap(ep) })
 	}
 }

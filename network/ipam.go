@@ -8,14 +8,13 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// pool gives out the addresses of one network. It goes on from the last one given in a subnet, so that an address rests before it is
-// used again. Its zero value is empty. Networks.mu guards it.
+// pool gives out the addresses of one network, the lowest first as dockerd does: a container that starts again mostly gets the address that
+// it had, which others may have looked up once for all. Its zero value is empty. Networks.mu guards it.
 type pool struct {
 	used map[netip.Addr]bool
-	last map[netip.Prefix]netip.Addr // by subnet
 }
 
-// take returns fixed, if it isn't "", or the next free address of the subnet, with the subnet's length.
+// take returns fixed, if it isn't "", or the lowest free address of the subnet, with the subnet's length.
 func (p *pool) take(s brig.Subnet, fixed string) (netip.Prefix, error) {
 	if fixed != "" {
 		a, err := netip.ParseAddr(fixed)
@@ -33,32 +32,18 @@ func (p *pool) take(s brig.Subnet, fixed string) (netip.Prefix, error) {
 		return netip.Prefix{}, errs.New(errs.Unavailable, "no available %s addresses on the subnet %s", family(s.Prefix.Addr()), from(s))
 	}
 	p.mark(a)
-	p.last[s.Prefix] = a
 	return netip.PrefixFrom(a, s.Prefix.Bits()), nil
 }
 
-// free finds the next address of the subnet that nobody has.
+// free finds the lowest address of the subnet that nobody has.
 func (p *pool) free(s brig.Subnet) (netip.Addr, bool) {
 	r := from(s)
-	first := r.Masked().Addr()
-	a, ok := p.last[s.Prefix]
-	if !ok || !r.Contains(a) {
-		a = first
+	for a := r.Masked().Addr(); r.Contains(a); a = a.Next() {
 		if !reserved(s, a) && !p.used[a] {
 			return a, true
 		}
 	}
-	for start := a; ; {
-		if a = a.Next(); !r.Contains(a) {
-			a = first
-		}
-		if !reserved(s, a) && !p.used[a] {
-			return a, true
-		}
-		if a == start {
-			return netip.Addr{}, false
-		}
-	}
+	return netip.Addr{}, false
 }
 
 // from is the range that addresses of s are given out from.
@@ -82,19 +67,12 @@ func reserved(s brig.Subnet, a netip.Addr) bool {
 	return false
 }
 
+// mark notes an address that somebody has.
 func (p *pool) mark(a netip.Addr) {
 	if p.used == nil {
-		p.used, p.last = map[netip.Addr]bool{}, map[netip.Prefix]netip.Addr{}
+		p.used = map[netip.Addr]bool{}
 	}
 	p.used[a] = true
-}
-
-// hold marks an address that a live container has.
-func (p *pool) hold(s brig.Subnet, a netip.Addr) {
-	p.mark(a)
-	if last, ok := p.last[s.Prefix]; !ok || last.Less(a) {
-		p.last[s.Prefix] = a
-	}
 }
 
 // give frees an address.

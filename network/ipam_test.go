@@ -13,7 +13,7 @@ func subnet(prefix, gw string) brig.Subnet {
 	return brig.Subnet{Prefix: netip.MustParsePrefix(prefix), Gateway: netip.MustParseAddr(gw)}
 }
 
-func TestPoolGivesEachAddressOnceAndLetsItRest(t *testing.T) {
+func TestPoolGivesEachAddressOnceTheLowestFirst(t *testing.T) {
 	var p pool
 	s := subnet("10.0.0.0/29", "10.0.0.1") // hosts .2 to .6
 	var got []string
@@ -30,8 +30,8 @@ func TestPoolGivesEachAddressOnceAndLetsItRest(t *testing.T) {
 	if _, err := p.take(s, ""); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("a full subnet gave %v", err)
 	}
-	p.give(netip.MustParseAddr("10.0.0.3"))
 	p.give(netip.MustParseAddr("10.0.0.6"))
+	p.give(netip.MustParseAddr("10.0.0.3"))
 	for _, want := range []string{"10.0.0.3/29", "10.0.0.6/29"} {
 		if a, err := p.take(s, ""); err != nil || a.String() != want {
 			t.Errorf("got %v, %v; want %s", a, err, want)
@@ -42,7 +42,7 @@ func TestPoolGivesEachAddressOnceAndLetsItRest(t *testing.T) {
 func TestPoolFixedAddresses(t *testing.T) {
 	var p pool
 	s := subnet("10.0.0.0/24", "10.0.0.1")
-	p.hold(s, netip.MustParseAddr("10.0.0.9"))
+	p.mark(netip.MustParseAddr("10.0.0.9"))
 	for _, c := range []struct {
 		addr string
 		kind errs.Kind
@@ -54,8 +54,8 @@ func TestPoolFixedAddresses(t *testing.T) {
 	if a, err := p.take(s, "10.0.0.77"); err != nil || a.String() != "10.0.0.77/24" {
 		t.Errorf("fixed: %v, %v", a, err)
 	}
-	if a, _ := p.take(s, ""); a.String() != "10.0.0.10/24" {
-		t.Errorf("after a held .9 comes %v, want .10", a)
+	if a, _ := p.take(s, ""); a.String() != "10.0.0.2/24" {
+		t.Errorf("first comes %v, want .2", a)
 	}
 }
 
@@ -107,21 +107,6 @@ func TestPoolOfIPv6(t *testing.T) {
 	c := candidates6("01ab23cd")
 	if c[0].String() != "fd01:ab23:cdb1::/64" || c[1].String() != "fd01:ab23:cdb1:1::/64" {
 		t.Errorf("candidates of an instance: %v, %v", c[0], c[1])
-	}
-}
-
-func TestEndpointSysctls(t *testing.T) {
-	got, err := endpointSysctls(map[string]string{optSysctls: "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.IFNAME.app_solicit=2", optIfname: "x", "mine": "y"})
-	if err != nil || len(got) != 2 || got[0] != [2]string{"net/ipv4/conf/IFNAME/log_martians", "1"} || got[1] != [2]string{"net/ipv6/neigh/IFNAME/app_solicit", "2"} {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, bad := range []string{"net.ipv4.conf.all.log_martians=1", "net.ipv4.ip_forward=1", "kernel.x.conf.IFNAME.a=1", "net.ipv4.conf.IFNAME.x", "net.ipv4.conf.IFNAME./../x=1"} {
-		if _, err := endpointSysctls(map[string]string{optSysctls: bad}); !errs.Is(err, errs.Invalid) {
-			t.Errorf("%s: %v", bad, err)
-		}
-	}
-	if _, err := endpointSysctls(map[string]string{labels + "endpoint.nosuch": "1"}); !errs.Is(err, errs.NotImplemented) {
-		t.Errorf("an unknown option: %v", err)
 	}
 }
 

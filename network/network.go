@@ -52,8 +52,8 @@ type Networks struct {
 	nets    []*brig.Network
 	up      map[brig.ID]bool // networks whose bridge and rules are known to be there
 	pools   map[brig.ID]*pool
-	at      map[brig.ID]*place        // attached containers
-	resting map[brig.ID]brig.Endpoint // of containers that were detached a moment ago, by endpoint: their addresses are not free yet
+	at      map[brig.ID]*place // attached containers
+	resting map[brig.ID]rest   // of containers that were detached a moment ago, by endpoint: their addresses are not free yet
 	host    *host
 	changed int // counts changes that the keeper must be told of
 
@@ -68,7 +68,7 @@ const linkGrace = time.Second
 
 // New loads the networks' records, making the default ones if there are none. It changes nothing on the host.
 func New(ctx context.Context, cfg Config) (*Networks, error) {
-	n := &Networks{cfg: cfg, log: cfg.Log, keeper: cfg.Keeper, at: map[brig.ID]*place{}, up: map[brig.ID]bool{}, pools: map[brig.ID]*pool{}, resting: map[brig.ID]brig.Endpoint{},
+	n := &Networks{cfg: cfg, log: cfg.Log, keeper: cfg.Keeper, at: map[brig.ID]*place{}, up: map[brig.ID]bool{}, pools: map[brig.ID]*pool{}, resting: map[brig.ID]rest{},
 		host: newHost(cfg), closing: make(chan struct{})}
 	recs, err := cfg.Records.List(ctx, kind)
 	if err != nil {

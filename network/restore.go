@@ -69,7 +69,7 @@ func (n *Networks) remember(c *brig.Container) *place {
 		for _, s := range w.Subnets {
 			for _, a := range []netip.Prefix{ep.Addr4, ep.Addr6} {
 				if a.IsValid() && s.Prefix.Contains(a.Addr()) {
-					n.pool(w).hold(s, a.Addr())
+					n.pool(w).mark(a.Addr())
 				}
 			}
 		}
