@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/image"
@@ -80,7 +81,12 @@ func (s *Server) imageInspect(ctx context.Context, r *request) (response, error)
 	if err != nil {
 		return nil, err
 	}
-	return asJSON(http.StatusOK, newImageInspect(r.version, i, info.Driver)), nil
+	d := newImageInspect(r.version, i, info.Driver)
+	// docker-compose 1 speaks the newest version, but makes no container anew without this field of old ones.
+	if strings.HasPrefix(r.UserAgent(), "docker-compose/1.") {
+		d.ContainerConfig = legacyConfigDoc{}
+	}
+	return asJSON(http.StatusOK, d), nil
 }
 
 // newImageInspect is the version shim of image inspect (moby's API version history, v1.43 to v1.52).

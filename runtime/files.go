@@ -24,6 +24,7 @@ import (
 // view of a container's files, from use to close.
 type fileView struct {
 	d      *brig.Container
+	ref    string // what the request called it
 	places []place
 	close  func()
 }
@@ -45,7 +46,7 @@ func (c *Containers) openFiles(ctx context.Context, ref string) (*fileView, erro
 	if err := c.useVolumes(ctx, d); err != nil {
 		c.log.Warn("a volume is empty for an access to files", "container", d.ID.Short(), "err", err)
 	}
-	v := &fileView{d: d, places: places(d, ct.root)}
+	v := &fileView{d: d, ref: ref, places: places(d, ct.root)}
 	v.close = sync.OnceFunc(func() {
 		ct.lock <- struct{}{}
 		defer ct.lock.release()
@@ -88,7 +89,7 @@ func (v *fileView) at(p string, follow bool) (spot, error) {
 		err = fs.ErrNotExist
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, errs.New(errs.NotFound, "Could not find the file %s in container %s", p, v.d.Name)
+		return s, errs.New(errs.NotFound, "Could not find the file %s in container %s", p, v.ref)
 	}
 	return s, err
 }
