@@ -8,7 +8,7 @@ PROGRAMS := brigd brig brig-shim brig-net
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs fuzz clean
+.PHONY: compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs fuzz clean
 
 all: build
 
@@ -38,7 +38,7 @@ oracle:
 	@! test -f integration/docker2aci/go.mod || (cd integration/docker2aci && $(GO) test -timeout 5m ./...)
 
 integration: build
-	$(GO) test -count=1 -timeout 15m ./integration/...
+	$(GO) test -count=1 -p 1 -timeout 15m ./integration/...
 
 test: deps check unit oracle integration
 
@@ -57,9 +57,14 @@ SOAK ?= 1m
 soak: deps build
 	@SOAK=$(SOAK) nice -n 10 $(GO) run ./integration/cmd/soak
 
-# The same suite against Debian's dockerd, in a network namespace of its own.
+# The projects of docker compose alone. RUN=NAME chooses.
+compose: deps build
+	$(GO) test -count=1 -timeout 15m -run 'TestProjects/$(RUN)' ./integration/compose/
+
+# The same suites against Debian's dockerd, in a network namespace of its own.
 compare: deps deps-peers
-	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -timeout 15m ./integration/
+	$(GO) run ./integration/cmd/mkimage -services .cache
+	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -p 1 -timeout 20m ./integration/ ./integration/compose/
 
 # Images to and from Debian's dockerd, podman and skopeo, through a registry and through archives, in a network namespace of its own.
 peers: deps deps-peers build

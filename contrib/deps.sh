@@ -54,6 +54,7 @@ debian() {
 		need xz-utils xz
 		need bzip2 bzip2
 		need git git
+		need docker-compose docker-compose
 		[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 		# The docker command alone, and never in the place of one that is there.
 		if ! command -v docker >/dev/null 2>&1; then missing="$missing docker-cli"; fi
@@ -92,6 +93,19 @@ debian() {
 	rm -f "$log"
 }
 
+# docker compose, of the version that its module here names, as a plugin for the tests alone: .cache/bin is in no one's PATH.
+compose() {
+	top=$(cd "$(dirname "$0")/.." && pwd)
+	module=$top/integration/clients/compose
+	version=$(sed -n 's|.*github.com/docker/compose/v5 \(v[^ ]*\).*|\1|p' "$module/go.mod")
+	[ ! -e "$top/.cache/bin/docker-compose-$version" ] || return 0
+	echo "deps: building docker compose $version"
+	mkdir -p "$top/.cache/bin"
+	(cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$version" \
+		-o "$top/.cache/bin/docker-compose-$version" github.com/docker/compose/v5/cmd)
+	ln -sf "docker-compose-$version" "$top/.cache/bin/docker-compose"
+}
+
 freebsd() {
 	case $group in
 	base)
@@ -112,7 +126,11 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 go_there
 case $(uname -s) in
 Linux)
-	command -v apt-get >/dev/null 2>&1 && { debian; exit 0; }
+	command -v apt-get >/dev/null 2>&1 && {
+		debian
+		[ "$group" != base ] || compose
+		exit 0
+	}
 	echo "deps: this is no Debian: see contrib/deps.sh for what brig's tests need" >&2 ;;
 FreeBSD) freebsd ;;
 *) echo "deps: brig runs on Linux and FreeBSD" >&2; exit 1 ;;

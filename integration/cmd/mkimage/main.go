@@ -1,10 +1,11 @@
-// Mkimage pushes the tests' images to a registry: mkimage [-debian CACHE] [-bench CACHE] HOST:PORT. Without a registry it only fills the caches.
+// Mkimage pushes the tests' images to a registry: mkimage [-debian CACHE] [-bench CACHE] [-services CACHE] HOST:PORT. Without a registry it only fills the caches.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 
@@ -14,18 +15,19 @@ import (
 func main() {
 	cache := flag.String("debian", "", "also make Debian's image, cached in `DIR`")
 	bench := flag.String("bench", "", "also make the images of the benchmarks, many (65 layers) and large (900 MB), cached in `DIR`")
+	services := flag.String("services", "", "also make the images of services, postgres, redis, nginx and memcached, cached in `DIR`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *cache, *bench, flag.Arg(0)); err != nil {
+	if err := run(ctx, *cache, *bench, *services, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "mkimage:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, cache, bench, registry string) error {
-	if registry == "" && cache == "" && bench == "" {
-		return fmt.Errorf("which registry? mkimage [-debian CACHE] [-bench CACHE] HOST:PORT")
+func run(ctx context.Context, cache, bench, services, registry string) error {
+	if registry == "" && cache == "" && bench == "" && services == "" {
+		return fmt.Errorf("which registry? mkimage [-debian CACHE] [-bench CACHE] [-services CACHE] HOST:PORT")
 	}
 	set, err := images.Build()
 	if err != nil {
@@ -43,6 +45,13 @@ func run(ctx context.Context, cache, bench, registry string) error {
 		if set["large:latest"], err = images.Large(ctx, bench, os.Stderr); err != nil {
 			return err
 		}
+	}
+	if services != "" {
+		more, err := images.Services(ctx, services, os.Stderr)
+		if err != nil {
+			return err
+		}
+		maps.Copy(set, more)
 	}
 	if registry == "" {
 		return nil

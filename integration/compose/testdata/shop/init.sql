@@ -1,0 +1,1 @@
+CREATE TABLE goods (name text); INSERT INTO goods VALUES ('lamp'), ('rope'), ('tent');
