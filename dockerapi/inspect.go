@@ -243,6 +243,9 @@ func hostConfigOf(c *brig.Container) (*container.HostConfig, error) {
 	if h.NetworkMode == "" {
 		h.NetworkMode = network.NetworkBridge
 	}
+	if h.NetworkMode.IsUserDefined() {
+		h.Links = nil // they are the endpoint's
+	}
 	for i, l := range h.Links {
 		name, alias, ok := strings.Cut(l, ":")
 		if name = strings.TrimPrefix(name, "/"); !ok {

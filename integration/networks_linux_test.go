@@ -269,6 +269,11 @@ func TestPublishedPortsAnswerEverywhere(t *testing.T) {
 			t.Errorf("%s: %s", c.args, r)
 		}
 	}
+	// A start that fails for one port holds none of the others.
+	if r := dockerOn(t, s.cli, nil, "run", "--rm", "-p", "8070:70", "-p", "8090:80", image("busybox"), "true"); r.Code != 125 {
+		t.Errorf("one port of two is taken: %s", r)
+	}
+	s.docker("run", "--rm", "-p", "8070:70", image("busybox"), "true")
 	in(t, s.here, func() {
 		l, err := net.Listen("tcp4", ":8091")
 		if err != nil {

@@ -160,7 +160,9 @@ func TestNetworksAreApart(t *testing.T) {
 			t.Errorf("%s: reached", what)
 		}
 	}
-	match(t, "no way out of an internal network", inside(t, secret, "ip", "route"), `^\S+ dev eth0 .*\n$`)
+	if bed.server.Owned { // dockerd 20.10 has a default route there, and drops what goes by it
+		match(t, "no way out of an internal network", inside(t, secret, "ip", "route"), `^\S+ dev eth0 .*\n$`)
+	}
 	eventually(t, "within an internal network", func() (bool, string) {
 		got := get(sleeper(t, "--network", in), address(t, secret, in))
 		return got == "served\n", got

@@ -14,21 +14,22 @@ import (
 // Connect puts a running container into one more network and returns all its endpoints. A failure leaves it as it was.
 func (n *Networks) Connect(ctx context.Context, c *brig.Container, ref string, spec brig.EndpointSpec) (map[string]brig.Endpoint, error) {
 	p, ep, err := n.connect(ctx, c, ref, spec)
-	if err == nil {
-		if err = n.serve(ctx, p); err != nil {
-			_, e := n.Disconnect(context.WithoutCancel(ctx), c, string(ep.NetworkID))
-			err = errors.Join(err, e)
-		}
-	}
 	if err != nil {
+		if p != nil {
+			n.letPortsGo(ctx, p)
+		}
 		return nil, err
+	}
+	if err := n.serve(ctx, p); err != nil {
+		_, e := n.Disconnect(context.WithoutCancel(ctx), c, string(ep.NetworkID))
+		return nil, errors.Join(err, e)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return maps.Clone(p.eps), nil
 }
 
-// connect does Connect's work on the host.
+// connect does Connect's work on the host. With a place and an error, ports may have been reserved.
 func (n *Networks) connect(ctx context.Context, c *brig.Container, ref string, spec brig.EndpointSpec) (*place, brig.Endpoint, error) {
 	n.serving.Lock() // a first gateway publishes ports
 	defer n.serving.Unlock()
@@ -44,6 +45,9 @@ func (n *Networks) connect(ctx context.Context, c *brig.Container, ref string, s
 	}
 	p, fresh := n.at[c.ID], false
 	if p == nil { // it runs in a namespace of its own that we have no file of
+		if c.Handle == nil {
+			return fail(errs.New(errs.Conflict, "container %s is not running", c.ID))
+		}
 		p = &place{id: c.ID, name: c.Name, dns: c.Spec.DNS, want: wanted(&c.Spec), eps: map[string]brig.Endpoint{}}
 		p.ns = brig.Netns{Kind: brig.NetnsPath, Path: n.host.netnsPath(c.ID)}
 		if err := n.host.bind(c.ID, c.Handle.InitPID); err != nil {
@@ -56,7 +60,7 @@ func (n *Networks) connect(ctx context.Context, c *brig.Container, ref string, s
 		if fresh {
 			err = errors.Join(err, n.leave(p))
 		}
-		return fail(err)
+		return p, brig.Endpoint{}, err
 	}
 	n.changed++
 	return p, p.eps[w.Name], nil

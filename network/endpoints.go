@@ -110,16 +110,29 @@ func (n *Networks) Attach(ctx context.Context, c *brig.Container, owner *brig.Ha
 	}
 	p := &place{id: c.ID, name: c.Name, dns: c.Spec.DNS, want: wanted(&c.Spec), eps: map[string]brig.Endpoint{}}
 	warnings, err := n.enter(ctx, c, p)
-	if err == nil && n.needsKeeper(p) {
-		err = n.serve(ctx, p)
-	}
 	if err != nil {
-		_ = n.Detach(context.WithoutCancel(ctx), c.ID) // err says what is wrong; Detach logs its own
+		n.letPortsGo(ctx, p)
 		return brig.Attachment{}, err
+	}
+	if n.needsKeeper(p) {
+		if err := n.serve(ctx, p); err != nil {
+			_ = n.Detach(context.WithoutCancel(ctx), c.ID) // err says what is wrong; Detach logs its own
+			return brig.Attachment{}, err
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return brig.Attachment{Netns: p.ns, Endpoints: maps.Clone(p.eps), Warnings: warnings}, nil
+}
+
+// letPortsGo has the keeper let go of ports that were reserved for p before something failed.
+func (n *Networks) letPortsGo(ctx context.Context, p *place) {
+	if len(p.want) == 0 {
+		return
+	}
+	if err := n.serve(context.WithoutCancel(ctx), nil); err != nil {
+		n.log.Warn("let go of reserved ports", "container", p.id.Short(), "err", err)
+	}
 }
 
 // enter makes c's place.

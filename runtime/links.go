@@ -22,7 +22,7 @@ type link struct {
 
 // resolveLinks gives s's links the IDs of the containers that they name.
 func (c *Containers) resolveLinks(s *brig.Spec) error {
-	if len(s.Links) == 0 {
+	if len(s.Links) == 0 || networkMode(s) != "bridge" {
 		return nil
 	}
 	out := make([]string, 0, len(s.Links))
