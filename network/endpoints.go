@@ -330,13 +330,16 @@ func gateways(p *place, n *Networks) (gw4, gw6 string) {
 }
 
 // routes are the default routes that p shall have. The caller holds mu.
-func (n *Networks) routes(p *place) (out []route) {
+func (n *Networks) routes(p *place) (out defaults) {
+	for _, ep := range p.eps {
+		out.ifaces = append(out.ifaces, ep.Iface)
+	}
 	gw4, gw6 := gateways(p, n)
 	if gw4 != "" {
-		out = append(out, route{p.eps[gw4].Iface, p.eps[gw4].Gateway4})
+		out.routes = append(out.routes, route{p.eps[gw4].Iface, p.eps[gw4].Gateway4})
 	}
 	if gw6 != "" {
-		out = append(out, route{p.eps[gw6].Iface, p.eps[gw6].Gateway6})
+		out.routes = append(out.routes, route{p.eps[gw6].Iface, p.eps[gw6].Gateway6})
 	}
 	return out
 }
@@ -354,6 +357,12 @@ type leg struct {
 type route struct {
 	iface string
 	via   netip.Addr
+}
+
+// defaults are the default routes that a container shall have by its interfaces. Others, by devices of its own, are its business.
+type defaults struct {
+	routes []route
+	ifaces []string
 }
 
 // Detach takes the container out of its networks. It is idempotent.

@@ -23,7 +23,7 @@ func (h *host) strays(keep map[brig.ID][]brig.ID, bridges map[string]bool) (out 
 			names[h.vethName(e)] = true
 		}
 	}
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, errs.Wrap(err, "list links")
 	}

@@ -58,9 +58,24 @@ func (h *host) knowsSCTP() error {
 	return unix.Close(fd)
 }
 
+// dumps is how often a list is asked for that others change while it is read.
+const dumps = 20
+
+// whole asks for a list until nobody has changed it meanwhile; where that doesn't come about, what was seen last must do.
+func whole[T any](list func() ([]T, error)) (out []T, err error) {
+	for range dumps {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
 // taken lists the prefixes that the host has addresses in or routes to, but for those on the bridge own.
 func (h *host) taken(own string) ([]netip.Prefix, error) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, errs.Wrap(err, "list routes")
 	}
@@ -163,7 +178,7 @@ func (h *host) address(l netlink.Link, w *brig.Network) error {
 	if l.Attrs().Alias != h.alias() {
 		return nil
 	}
-	have, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	have, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
 	if err != nil {
 		return errs.Wrap(err, "list the addresses of bridge %s", w.Bridge)
 	}

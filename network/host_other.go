@@ -30,9 +30,9 @@ func (*host) bridged(string) bool                                             { 
 func (*host) removeBridge(*brig.Network) error                                { return nil }
 func (*host) hasNetns(brig.ID) bool                                           { return false }
 func (*host) bind(brig.ID, int) error                                         { return unsupported() }
-func (*host) plug(brig.ID, []leg, []route) error                              { return unsupported() }
-func (*host) add(brig.ID, []leg, []route) error                               { return unsupported() }
-func (*host) reroute(brig.ID, []route) error                                  { return unsupported() }
+func (*host) plug(brig.ID, []leg, defaults) error                             { return unsupported() }
+func (*host) add(brig.ID, []leg, defaults) error                              { return unsupported() }
+func (*host) reroute(brig.ID, defaults) error                                 { return unsupported() }
 func (*host) enslave(leg) error                                               { return unsupported() }
 func (*host) members() (map[string]string, error)                             { return nil, nil }
 func (*host) release(brig.ID) error                                           { return nil }

@@ -16,29 +16,29 @@ import (
 )
 
 // plug makes the container's namespace, with a leg in each bridge, and default routes.
-func (h *host) plug(id brig.ID, legs []leg, routes []route) error {
+func (h *host) plug(id brig.ID, legs []leg, to defaults) error {
 	ns, err := h.makeNetns(id)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	return h.legs(ns, legs, routes, true)
+	return h.legs(ns, legs, to, true)
 }
 
 // add gives a namespace that is there further legs, and makes its default routes what they shall be.
-func (h *host) add(id brig.ID, legs []leg, routes []route) error {
+func (h *host) add(id brig.ID, legs []leg, to defaults) error {
 	ns, err := os.Open(h.netnsPath(id))
 	if err != nil {
 		return errs.Wrap(err, "open network namespace")
 	}
 	defer ns.Close()
-	return h.legs(ns, legs, routes, false)
+	return h.legs(ns, legs, to, false)
 }
 
 // reroute makes the default routes of a namespace what they shall be.
-func (h *host) reroute(id brig.ID, routes []route) error { return h.add(id, nil, routes) }
+func (h *host) reroute(id brig.ID, to defaults) error { return h.add(id, nil, to) }
 
-func (h *host) legs(ns *os.File, legs []leg, routes []route, fresh bool) error {
+func (h *host) legs(ns *os.File, legs []leg, to defaults, fresh bool) error {
 	for i := range legs {
 		if err := h.link(ns, &legs[i]); err != nil {
 			return err
@@ -61,7 +61,7 @@ func (h *host) legs(ns *os.File, legs []leg, routes []route, fresh bool) error {
 				return err
 			}
 		}
-		return setRoutes(nl, routes, fresh)
+		return setRoutes(nl, to, fresh)
 	})
 }
 
@@ -116,7 +116,7 @@ func (h *host) enslave(l leg) error {
 
 // members gives the names of this instance's links and of the bridges that they are in; "" for none.
 func (h *host) members() (map[string]string, error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, errs.Wrap(err, "list links")
 	}
@@ -177,10 +177,12 @@ func configure(nl *netlink.Handle, l *leg) error {
 }
 
 // setRoutes makes the default routes in the namespace of the calling thread what they shall be.
-func setRoutes(nl *netlink.Handle, routes []route, fresh bool) error {
+func setRoutes(nl *netlink.Handle, to defaults, fresh bool) error {
 	kept := map[route]bool{}
 	if !fresh {
-		have, err := nl.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		have, err := whole(func() ([]netlink.Route, error) {
+			return nl.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return errs.Wrap(err, "list routes")
 		}
@@ -188,8 +190,12 @@ func setRoutes(nl *netlink.Handle, routes []route, fresh bool) error {
 			if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
 				continue
 			}
-			if is, ok := known(nl, &r); ok && slices.Contains(routes, is) {
+			is, ok := known(nl, &r)
+			if ok && slices.Contains(to.routes, is) {
 				kept[is] = true
+				continue
+			}
+			if !slices.Contains(to.ifaces, is.iface) {
 				continue
 			}
 			if err := nl.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -197,7 +203,7 @@ func setRoutes(nl *netlink.Handle, routes []route, fresh bool) error {
 			}
 		}
 	}
-	for _, r := range routes {
+	for _, r := range to.routes {
 		if kept[r] {
 			continue
 		}
@@ -205,19 +211,19 @@ func setRoutes(nl *netlink.Handle, routes []route, fresh bool) error {
 		if err != nil {
 			return errs.Wrap(err, "find %s", r.iface)
 		}
-		if err := nl.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: r.via.AsSlice()}); err != nil {
+		if err := nl.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: r.via.AsSlice()}); err != nil && !errors.Is(err, unix.EEXIST) { // one of its own is as good
 			return errs.Wrap(err, "route by %s", r.via)
 		}
 	}
 	return nil
 }
 
-// known is a default route of the kernel's in our terms.
+// known is a default route of the kernel's in our terms; false if it leads to no gateway.
 func known(nl *netlink.Handle, r *netlink.Route) (route, bool) {
-	gw, ok := netip.AddrFromSlice(r.Gw)
 	l, err := nl.LinkByIndex(r.LinkIndex)
-	if !ok || err != nil {
+	if err != nil {
 		return route{}, false
 	}
-	return route{l.Attrs().Name, gw.Unmap()}, true
+	gw, ok := netip.AddrFromSlice(r.Gw)
+	return route{l.Attrs().Name, gw.Unmap()}, ok
 }
