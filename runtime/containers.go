@@ -115,6 +115,7 @@ type container struct {
 
 	// Guarded by Containers.mu.
 	rec      *brig.Container // replaced, never changed in place
+	began    time.Time       // of the run, by a clock that nobody sets; zero for an adopted one
 	jail     *brig.Jail      // of the run; nil for an adopted one until an exec needs it
 	stopped  bool            // by a user: policies don't restart it
 	removing bool            // Remove works on it

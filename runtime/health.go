@@ -88,7 +88,8 @@ func (c *Containers) stopProber(ct *container) {
 
 // prober probes until ctx ends. d is the record with which the run began.
 func (c *Containers) prober(ctx context.Context, ct *container, d *brig.Container, args []string) {
-	for sleep(ctx, nextProbe(c.record(ct), time.Now())) {
+	for sleep(ctx, c.nextProbe(ct)) {
+		after := c.ran(ct, d)
 		r, ok := c.probe(ctx, ct, d, args)
 		if !ok {
 			continue
@@ -97,16 +98,17 @@ func (c *Containers) prober(ctx context.Context, ct *container, d *brig.Containe
 			return
 		}
 		if ctx.Err() == nil {
-			c.judge(ct, r)
+			c.judge(ct, r, after)
 		}
 		ct.lock.release()
 	}
 }
 
 // nextProbe is the time until the next probe: a container that has never been healthy is probed more often at first.
-func nextProbe(d *brig.Container, now time.Time) time.Duration {
+func (c *Containers) nextProbe(ct *container) time.Duration {
+	d := c.record(ct)
 	h := d.Spec.Health
-	if d.Health != nil && d.Health.Status == brig.HealthStarting && now.Sub(d.StartedAt) < h.StartPeriod {
+	if d.Health != nil && d.Health.Status == brig.HealthStarting && c.ran(ct, d) < h.StartPeriod {
 		return cmp.Or(h.StartInterval, probeStartInterval)
 	}
 	return cmp.Or(h.Interval, probeInterval)
@@ -188,7 +190,7 @@ func (c *Containers) runProbe(ctx context.Context, id brig.ID, limit time.Durati
 
 // judge adds a result to a running container's health and tells of a change. The status is saved when it changes; results in between
 // are held in memory, and saved with whatever is saved next. The caller holds ct's lock.
-func (c *Containers) judge(ct *container, r brig.HealthResult) {
+func (c *Containers) judge(ct *container, r brig.HealthResult, after time.Duration) {
 	cur := c.record(ct)
 	if cur.State != brig.Running {
 		return
@@ -199,7 +201,7 @@ func (c *Containers) judge(ct *container, r brig.HealthResult) {
 		cur.Health = freshHealth(cur)
 	}
 	next := cur.Clone()
-	next.Health = judged(cur, r)
+	next.Health = judged(cur, r, after)
 	if next.Health.Status == cur.Health.Status {
 		c.show(ct, next)
 		return
@@ -211,15 +213,15 @@ func (c *Containers) judge(ct *container, r brig.HealthResult) {
 	c.event(next, "health_status: "+next.Health.Status)
 }
 
-// judged is d's health after one more result. As with dockerd, failures within the start period of a container that has not been
+// judged is d's health after one more result, of a probe that began so long after the run. As with dockerd, failures within the start period of a container that has not been
 // healthy yet don't count.
-func judged(d *brig.Container, r brig.HealthResult) *brig.Health {
+func judged(d *brig.Container, r brig.HealthResult, after time.Duration) *brig.Health {
 	h := *d.Health
 	h.Log = append(slices.Clone(h.Log[max(0, len(h.Log)-probeLog+1):]), r)
 	switch {
 	case r.ExitCode == 0:
 		h.Status, h.FailingStreak = brig.HealthHealthy, 0
-	case h.Status == brig.HealthStarting && r.Start.Sub(d.StartedAt) < d.Spec.Health.StartPeriod:
+	case h.Status == brig.HealthStarting && after < d.Spec.Health.StartPeriod:
 	default:
 		h.FailingStreak++
 		if h.FailingStreak >= cmp.Or(d.Spec.Health.Retries, probeRetries) {

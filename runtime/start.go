@@ -141,7 +141,10 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 // running shows a container that has come to run, and starts its watcher. j is nil for an adopted one.
 func (c *Containers) running(ct *container, next *brig.Container, j *brig.Jail) {
 	c.mu.Lock()
-	ct.rec, ct.jail = next, j
+	ct.rec, ct.jail, ct.began = next, j, time.Time{}
+	if j != nil {
+		ct.began = time.Now()
+	}
 	if ct.idle == nil || closed(ct.idle) {
 		ct.idle = make(chan struct{})
 	}
@@ -152,6 +155,16 @@ func (c *Containers) running(ct *container, next *brig.Container, j *brig.Jail) 
 	}
 	c.startProber(ct, next)
 	c.work.Go(func() { c.watch(ct, next.Handle) })
+}
+
+// ran is how long the run of d has lasted. The host's clock may be set meanwhile: it counts only for a run that an earlier brigd began.
+func (c *Containers) ran(ct *container, d *brig.Container) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ct.began.IsZero() {
+		return time.Since(d.StartedAt)
+	}
+	return time.Since(ct.began)
 }
 
 func closed(ch chan struct{}) bool {

@@ -84,6 +84,10 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen
 	if !cur.State.HasProcess() || cur.Handle == nil {
 		return
 	}
+	ran := c.ran(ct, cur)
+	if unseen {
+		ran = exit.Time.Sub(cur.StartedAt)
+	}
 	c.stopProber(ct)
 	next := exited(cur, exit)
 	again := c.restartWanted(ct, cur, exit)
@@ -117,10 +121,10 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen
 		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
 	}
 	fault.Point("end.cleared")
-	c.tellEnd(ct, cur, next, exit)
+	c.tellEnd(ct, cur, next, exit, ran)
 	switch {
 	case again:
-		c.restartLater(ct, exit.Time.Sub(cur.StartedAt))
+		c.restartLater(ct, ran)
 	case leaves:
 		if err := c.destroy(ctx, ct, true); err != nil {
 			log.Error("remove a container that ended", "err", err)
@@ -159,12 +163,11 @@ func (c *Containers) clear(ctx context.Context, ct *container, h *brig.Handle) e
 }
 
 // tellEnd publishes the events of a run's end, in Docker's order, and wakes who waits for it.
-func (c *Containers) tellEnd(ct *container, cur, next *brig.Container, exit brig.Exit) {
+func (c *Containers) tellEnd(ct *container, cur, next *brig.Container, exit brig.Exit, ran time.Duration) {
 	if exit.OOMKilled {
 		c.event(next, "oom")
 	}
-	ran := int64(next.FinishedAt.Sub(cur.StartedAt).Seconds())
-	c.event(next, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(max(0, ran), 10))
+	c.event(next, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.FormatInt(max(0, int64(ran.Seconds())), 10))
 	c.leftEvents(cur, true)
 	if next.State == brig.Exited {
 		c.rest(ct, next)
