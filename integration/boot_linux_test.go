@@ -109,6 +109,7 @@ func running(t *testing.T, cli testbed.CLI) (pids []int) {
 
 // Containers end while brigd is down, which was stopped or killed: the next one does what Docker's policies say.
 func TestPoliciesAcrossDaemons(t *testing.T) {
+	t.Parallel()
 	own(t)
 	for name, end := range map[string]func(s *testbed.Server) error{"SIGTERM": (*testbed.Server).Stop, "SIGKILL": func(s *testbed.Server) error { s.Kill(); return nil }} {
 		t.Run(name, func(t *testing.T) {
@@ -232,6 +233,7 @@ func lives(pid int) bool {
 
 // After a boot of the host containers with policies run again, with their data, networks and ports; the others have ended, unseen.
 func TestHostBoot(t *testing.T) {
+	t.Parallel()
 	own(t)
 	for _, tmp := range []bool{false, true} {
 		t.Run(fmt.Sprint("tmp=", tmp), func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 // A database that is damaged as a whole: brigd says so and which one, brig doctor says what to do, what runs goes on, and nothing is touched.
 func TestDamagedDatabase(t *testing.T) {
+	t.Parallel()
 	s, cli := daemon(t)
 	id := done(t, cli, "run", "-d", "-v", "kept:/kept", image("busybox"), "sh", "-c", "echo data >/kept/f; exec sleep 600")
 	pid := done(t, cli, "inspect", "-f", "{{.State.Pid}}", id)
@@ -50,6 +51,7 @@ func TestDamagedDatabase(t *testing.T) {
 
 // Records that can't be decoded: all others are served, nothing that they may name is removed, and brig doctor names them and sets them aside.
 func TestDamagedRecords(t *testing.T) {
+	t.Parallel()
 	s, cli := daemon(t)
 	up := done(t, cli, "run", "-d", "--name", "up", "-v", "kept:/kept", image("busybox"), "sh", "-c", "echo data >/kept/f; exec sleep 600")
 	hurt := done(t, cli, "create", "--name", "hurt", image("busybox"), "true")

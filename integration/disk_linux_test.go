@@ -108,6 +108,7 @@ const noSpace = "(?i)no space left on device"
 // On a full disk everything that needs space is refused, what has been acknowledged stays, what runs goes on, and stops and removals work.
 // Once there is space again all is well; a brigd that starts on the full disk says why it can't.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t, 48)
 	done(t, d.cli, "pull", "-q", image("busybox"))
 	up := done(t, d.cli, "run", "-d", "-p", "127.0.0.1::80", image("busybox"), "sh", "-c", "httpd -p 80 -h /etc; i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.02; done")
@@ -208,6 +209,7 @@ const readOnly = "(?i)read-only file system"
 // A disk fails, so that the kernel makes it read-only beneath a running brigd, and is so still when brigd starts again. What runs goes on,
 // nothing is half done, and once the disk can be written again all is there.
 func TestReadOnlyRoot(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t, 48)
 	done(t, d.cli, "pull", "-q", image("busybox"))
 	up := done(t, d.cli, "run", "-d", "--restart", "always", "-p", "127.0.0.1::80", "-v", "kept:/kept", image("busybox"), "sh", "-c", "echo data >/kept/f; sync; exec httpd -f -p 80 -h /etc")

@@ -44,6 +44,7 @@ func resting(t *testing.T, id string, code, restarts int) {
 
 // Every policy with a run that succeeds and with one that fails, and what ends the restarting.
 func TestRestartPolicies(t *testing.T) {
+	t.Parallel()
 	turns := func(policy string, code int) string {
 		return container(t, "--restart", policy, image("busybox"), "sh", "-c", "exit "+strconv.Itoa(code))
 	}

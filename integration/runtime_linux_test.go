@@ -93,6 +93,7 @@ func (f *faulty) clean(t *testing.T, base []string) {
 
 // An OCI runtime that fails in any way: the client is told, nothing is left, what runs goes on, and all is well once it works again.
 func TestBadRuntime(t *testing.T) {
+	t.Parallel()
 	f := newFaulty(t)
 	bystander := done(t, f.cli, "run", "-d", image("busybox"), "sleep", "600")
 	id := done(t, f.cli, "create", image("busybox"), "sleep", "600")
@@ -167,6 +168,7 @@ func TestBadRuntime(t *testing.T) {
 
 // A start that hangs in the runtime ends with its client or with brigd, an exec with its container; meanwhile others are served.
 func TestHangingRuntime(t *testing.T) {
+	t.Parallel()
 	f := newFaulty(t)
 	bystander := done(t, f.cli, "run", "-d", image("busybox"), "sleep", "600")
 	id := done(t, f.cli, "create", image("busybox"), "sleep", "600")
