@@ -479,3 +479,75 @@ func TestNetworksOutliveBrigd(t *testing.T) {
 	s.docker("rm", "-f", third)
 	s.docker("network", "rm", "b")
 }
+
+func TestNetworkOptions(t *testing.T) {
+	s := newSite(t)
+	s.docker("network", "create", "-o", "com.docker.network.bridge.name=mybridge", "-o", "com.docker.network.driver.mtu=1400", "-o", "com.docker.network.container_iface_prefix=lan",
+		"-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "named")
+	s.docker("network", "create", "z")
+	s.docker("network", "create", "--ipv4=false", "--ipv6", "--subnet", "fd77::/64", "six")
+	s.must("ip", "link", "show", "dev", "mybridge")
+	id := s.docker("run", "-d", "-p", "80", "--network", "named", image("busybox"), "sleep", "1000")
+	match(t, "bound to the network's address alone", s.docker("port", id), `^80/tcp -> 127\.0\.0\.1:\d+$`)
+	match(t, "mtu and prefix", s.docker("exec", id, "ip", "link", "show", "dev", "lan0"), `mtu 1400`)
+	route := func() string { return s.docker("exec", id, "ip", "route", "show", "default") }
+	match(t, "default route by the first of the names", route(), `dev lan0`)
+	s.docker("network", "connect", "z", id)
+	match(t, "default route, still", route(), `dev lan0`)
+	s.docker("network", "disconnect", "z", id)
+	s.docker("network", "connect", "--gw-priority", "5", "--driver-opt", "com.docker.network.endpoint.ifname=up0", "--driver-opt", "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1", "--link-local-ip", "169.254.7.7", "z", id)
+	match(t, "default route by priority", route(), `dev up0`)
+	match(t, "link-local address", s.docker("exec", id, "ip", "-4", "addr", "show", "up0"), `169\.254\.7\.7/16`)
+	equal(t, "setting of the interface", s.docker("exec", id, "cat", "/proc/sys/net/ipv4/conf/up0/log_martians"), "1")
+	equal(t, "priority shown", s.docker("inspect", "-f", "{{.NetworkSettings.Networks.z.GwPriority}}", id), "5")
+	s.docker("restart", "-t", "0", id)
+	match(t, "default route by priority after a restart", route(), `dev up0`)
+
+	web := s.serve("six", "--network", "six", "--ip6", "fd77::80", "-p", "8080:80")
+	equal(t, "address", s.docker("inspect", "-f", "{{.NetworkSettings.Networks.six.GlobalIPv6Address}} {{.NetworkSettings.Networks.six.IPAddress}}", web), "fd77::80")
+	answers(t, s.outside, "tcp", "["+hostIP6+"]:8080", "six")
+	answers(t, s.outside, "tcp", hostIP+":8080", "six") // by a relay
+	answers(t, s.here, "tcp", "[::1]:8080", "six")
+	for _, c := range []struct{ args, words string }{
+		{"-o com.docker.network.bridge.name=mybridge", "networks have same bridge name"},
+		{"-o com.docker.network.bridge.name=wire", "is not a bridge"},
+		{"-o com.docker.network.bridge.gateway_mode_ipv4=routed", "gateway mode"},
+		{"--subnet fd77::/60 --ipv6", "overlaps"},
+		{"-d macvlan", "not supported by brig"},
+	} {
+		args := append([]string{"network", "create"}, append(strings.Fields(c.args), "bad")...)
+		if r := dockerOn(t, s.cli, nil, args...); r.Code != 1 || !strings.Contains(r.Err, c.words) {
+			t.Errorf("%s: %s", c.args, r)
+		}
+	}
+	if r := dockerOn(t, s.cli, nil, "run", "--rm", "-p", "7:7/sctp", image("busybox"), "true"); r.Code != 0 && !strings.Contains(r.Err, "this kernel has no SCTP") {
+		t.Errorf("SCTP is neither published nor refused in words: %s", r)
+	}
+	// A bridge that was there before stays when its network goes.
+	s.must("ip", "link", "add", "theirs", "type", "bridge")
+	s.docker("network", "create", "-o", "com.docker.network.bridge.name=theirs", "guest")
+	s.docker("network", "rm", "guest")
+	s.must("ip", "link", "show", "dev", "theirs")
+	s.must("ip", "link", "del", "theirs")
+}
+
+func TestNetworkEvents(t *testing.T) {
+	s := newSite(t)
+	since := s.docker("info", "-f", "{{.SystemTime}}")
+	s.docker("network", "create", "ev")
+	id := s.docker("create", "--name", "cc", "--network", "ev", image("busybox"), "sleep", "1000")
+	s.docker("start", id)
+	s.docker("network", "connect", "bridge", id)
+	s.docker("network", "disconnect", "ev", id)
+	s.docker("rm", "-f", id)
+	s.docker("network", "rm", "ev")
+	s.docker("network", "prune", "-f")
+	var got []string
+	out := s.docker("events", "--since", since, "--until", time.Now().Add(time.Second).Format(time.RFC3339Nano), "--filter", "type=network",
+		"--format", "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}} {{if .Actor.Attributes.container}}c{{end}}")
+	for line := range strings.Lines(out) {
+		got = append(got, strings.TrimSpace(line))
+	}
+	want := "create ev bridge, connect ev bridge c, connect bridge bridge c, disconnect ev bridge c, disconnect bridge bridge c, destroy ev bridge, prune <no value> <no value>"
+	equal(t, "events", strings.Join(got, ", "), want)
+}

@@ -239,6 +239,9 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	if err := m.CheckFixed(&m.spec); err != nil {
 		return leg{}, err
 	}
+	if _, err := endpointSysctls(m.spec.DriverOpts); err != nil {
+		return leg{}, err
+	}
 	pool := n.pool(m.Network)
 	last4, last6, err := n.again(c.ID, m)
 	if err != nil {

@@ -110,6 +110,21 @@ func TestPoolOfIPv6(t *testing.T) {
 	}
 }
 
+func TestEndpointSysctls(t *testing.T) {
+	got, err := endpointSysctls(map[string]string{optSysctls: "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.IFNAME.app_solicit=2", optIfname: "x", "mine": "y"})
+	if err != nil || len(got) != 2 || got[0] != [2]string{"net/ipv4/conf/IFNAME/log_martians", "1"} || got[1] != [2]string{"net/ipv6/neigh/IFNAME/app_solicit", "2"} {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"net.ipv4.conf.all.log_martians=1", "net.ipv4.ip_forward=1", "kernel.x.conf.IFNAME.a=1", "net.ipv4.conf.IFNAME.x", "net.ipv4.conf.IFNAME./../x=1"} {
+		if _, err := endpointSysctls(map[string]string{optSysctls: bad}); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	if _, err := endpointSysctls(map[string]string{labels + "endpoint.nosuch": "1"}); !errs.Is(err, errs.NotImplemented) {
+		t.Errorf("an unknown option: %v", err)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	good, err := parseOptions(map[string]string{optBridge: "br0", optICC: "false", optMasquerade: "0", optMTU: "1400", optHostIP: "127.0.0.1", optPrefix: "net", optMode4: "nat", "mine": "x"})
 	if want := (bridgeOptions{"br0", false, false, 1400, netip.MustParseAddr("127.0.0.1"), "net"}); err != nil || good != want {

@@ -22,7 +22,8 @@ const (
 	optMode6      = labels + "bridge.gateway_mode_ipv6"
 	optMTU        = labels + "driver.mtu"
 	optPrefix     = labels + "container_iface_prefix"
-	optIfname     = labels + "endpoint.ifname" // of an endpoint, not of a network
+	optIfname     = labels + "endpoint.ifname"  // of an endpoint, not of a network
+	optSysctls    = labels + "endpoint.sysctls" // likewise
 )
 
 // bridgeOptions is what a bridge network's options mean.
@@ -80,6 +81,30 @@ func parseOptions(opts map[string]string) (o bridgeOptions, err error) {
 func optionsOf(w *brig.Network) bridgeOptions {
 	o, _ := parseOptions(w.Options) // Create has checked them
 	return o
+}
+
+// endpointSysctls reads the options of an endpoint, and of them the settings for its interface, "net.ipv4.conf.IFNAME.log_martians=1,…":
+// paths beneath /proc/sys, with IFNAME still in them, and values.
+func endpointSysctls(opts map[string]string) ([][2]string, error) {
+	for _, k := range slices.Sorted(maps.Keys(opts)) {
+		if strings.HasPrefix(k, labels) && k != optIfname && k != optSysctls {
+			return nil, errs.New(errs.NotImplemented, "the endpoint option %s is not supported by brig", k)
+		}
+	}
+	var out [][2]string
+	for _, kv := range strings.Split(opts[optSysctls], ",") {
+		if kv == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(kv, "=")
+		f := strings.Split(k, ".")
+		if !ok || len(f) != 5 || f[0] != "net" || !slices.Contains([]string{"ipv4", "ipv6", "mpls"}, f[1]) || !slices.Contains([]string{"conf", "neigh"}, f[2]) ||
+			f[3] != "IFNAME" || strings.ContainsAny(f[4], "/\x00") {
+			return nil, errs.New(errs.Invalid, "invalid %s: %q: it must be net.FAMILY.conf.IFNAME.NAME=VALUE", optSysctls, kv)
+		}
+		out = append(out, [2]string{strings.Join(f, "/"), v})
+	}
+	return out, nil
 }
 
 // checkIface refuses what can't be an interface's name (IFNAMSIZ with its zero byte is 16).

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -151,6 +152,15 @@ func configure(nl *netlink.Handle, l *leg) error {
 			if err := sysctl("net/ipv6/conf/"+l.Iface+"/"+name, v); err != nil {
 				return err
 			}
+		}
+	}
+	settings, err := endpointSysctls(l.Spec.DriverOpts)
+	if err != nil {
+		return err
+	}
+	for _, kv := range settings {
+		if err := sysctl(strings.Replace(kv[0], "IFNAME", l.Iface, 1), kv[1]); err != nil {
+			return errs.As(errs.Invalid, err)
 		}
 	}
 	addrs := []netip.Prefix{l.Addr4, l.Addr6}
