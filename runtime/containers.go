@@ -66,11 +66,12 @@ type ContainersConfig struct {
 //
 // Lock order: a container's lock, then volumes, then mu. mu is never held over I/O.
 type Containers struct {
-	cfg  ContainersConfig
-	log  *slog.Logger
-	base context.Context // ends with Close
-	end  context.CancelFunc
-	work sync.WaitGroup // watchers, restarts and exec watchers
+	cfg   ContainersConfig
+	log   *slog.Logger
+	base  context.Context // ends with Close
+	end   context.CancelFunc
+	whole chan struct{}  // closed when Recover has taken over and swept
+	work  sync.WaitGroup // watchers, restarts and exec watchers
 
 	// volumes is held by whoever makes or removes volumes, or commits a container that uses one.
 	volumes lock
@@ -143,7 +144,7 @@ func NewContainers(ctx context.Context, cfg ContainersConfig) (*Containers, erro
 	}
 	base, end := context.WithCancel(context.Background())
 	c := &Containers{
-		cfg: cfg, log: cfg.Log, base: base, end: end, volumes: newLock(), shown: map[string]map[brig.ID]bool{},
+		cfg: cfg, log: cfg.Log, base: base, end: end, whole: make(chan struct{}), volumes: newLock(), shown: map[string]map[brig.ID]bool{},
 		byID: map[brig.ID]*container{}, byName: map[string]brig.ID{}, vols: map[string]*brig.Volume{},
 		execs: map[brig.ID]*execution{}, making: map[brig.RID]bool{},
 	}

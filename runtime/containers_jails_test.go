@@ -57,6 +57,9 @@ func (w *world) endJail(jail string) {
 }
 
 func (b *jailSeam) Sweep(_ context.Context, live []*brig.Handle) error {
+	if b.world.onSweep != nil {
+		b.world.onSweep()
+	}
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
 	dirs := map[string]bool{}

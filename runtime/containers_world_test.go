@@ -21,6 +21,7 @@ import (
 // real directories, processes are goroutines.
 type world struct {
 	onRestore func() // called before networks are restored; nil: nothing
+	onSweep   func() // called before jails are swept
 	t         *testing.T
 	root      string
 

@@ -52,6 +52,7 @@ func (c *Containers) Recover(ctx context.Context) error {
 	if !c.cfg.KeepAll {
 		errList = append(errList, c.sweep(ctx))
 	}
+	close(c.whole)
 	for _, ct := range all {
 		c.resume(ct)
 	}

@@ -64,6 +64,11 @@ func (c *Containers) restartAfter(ct *container, pause time.Duration) {
 		case <-c.base.Done():
 			return // the next brigd goes on with it
 		}
+		select {
+		case <-c.whole: // the sweep would take what starts now for something that nobody knows
+		case <-c.base.Done():
+			return
+		}
 		ct.lock <- struct{}{}
 		defer ct.lock.release()
 		c.restart(ct, halt)

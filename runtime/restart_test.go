@@ -158,6 +158,24 @@ func TestStopDuringRestart(t *testing.T) {
 	}
 }
 
+// TestRestartDuringRecovery has a slow sweep: what a policy starts again must not begin before it is over, for the sweep doesn't know it.
+func TestRestartDuringRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.boot(0)
+		b.run(t, "one", policy("on-failure", 0, "sleep"))
+		b.Close()
+		w.finishAll(3)
+		w.onSweep = func() { time.Sleep(time.Second) }
+		b = w.boot(0)
+		defer b.Close()
+		time.Sleep(time.Second)
+		if d := b.get(t, "one"); d.State != brig.Running || d.RestartCount != 0 {
+			t.Errorf("%+v", d.Status)
+		}
+	})
+}
+
 // TestKillInThePause ends the pause by any signal, if the container has no stop signal of its own, and by that one if it has.
 func TestKillInThePause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
