@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -146,6 +147,15 @@ func TestReplacesKeepers(t *testing.T) {
 	if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "all its threads have stopped", func() error { // one that goes on may still greet
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", old))
+		for _, f := range stats {
+			if b, e := os.ReadFile(f); e != nil || !strings.Contains(string(b), ") T ") {
+				return errors.New(f + " runs")
+			}
+		}
+		return err
+	})
 	next := open(t, dir)
 	if err := next.Set(t.Context(), oneName(at, "web", "10.0.0.2")); err != nil {
 		t.Fatal(err)
