@@ -147,8 +147,11 @@ func (j *Jailer) Sweep(ctx context.Context, handles []*brig.Handle) error {
 	return errs.Wrap(errors.Join(failed...), "sweep jails")
 }
 
-// dropParent removes the cgroup that the jails' are in, if it is empty and no jail starts just now: a later Destroy comes by again.
+// dropParent removes the cgroup that the jails' are in, if it is empty and no jail starts just now: that one's own Destroy comes by again.
+// Of several at once each looks for itself, for only the last sees it empty.
 func (j *Jailer) dropParent() {
+	j.dropping.Lock()
+	defer j.dropping.Unlock()
 	if !j.starting.TryLock() {
 		return
 	}

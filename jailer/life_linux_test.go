@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/brigd/brig/internal/brig"
@@ -228,6 +229,45 @@ func TestSweepAndDestroy(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestParentGoesWithTheLast removes jails' cgroups side by side: whichever ends last takes the one they were in along.
+func TestParentGoesWithTheLast(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: cgroups")
+	}
+	groups, err := detectCgroups("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &Jailer{cfg: Config{Instance: testInstance + "-last"}, groups: groups}
+	parent := CgroupParent(j.cfg.Instance)
+	defer groups.remove(parent)
+	for range 100 {
+		var ended sync.WaitGroup
+		for n := range 4 {
+			group := filepath.Join(parent, itoa(n))
+			for _, dir := range groups.all(group) {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for n := range 4 {
+			ended.Go(func() {
+				if err := groups.remove(filepath.Join(parent, itoa(n))); err != nil {
+					t.Error(err)
+				}
+				j.dropParent()
+			})
+		}
+		ended.Wait()
+		for _, dir := range groups.all(parent) {
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Fatalf("%s is left: %v", dir, err)
+			}
+		}
+	}
 }
 
 // TestBackgroundChild leaves a process behind that holds the pipe: the end is told all the same.
