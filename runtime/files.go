@@ -76,9 +76,22 @@ func places(d *brig.Container, root string) []place {
 		} else if !d.State.HasProcess() {
 			continue
 		}
+		p.at = landing(out, p.at)
 		out = append(out, p)
 	}
 	return out
+}
+
+// landing is where a mount at target lies once the links on the way to it are followed, as the OCI runtime follows them.
+func landing(places []place, target string) string {
+	s, err := resolve(places, target, true)
+	switch {
+	case err == nil:
+		return s.virtual
+	case errors.Is(err, fs.ErrNotExist) && target != "/":
+		return path.Join(landing(places, path.Dir(target)), path.Base(target))
+	}
+	return target
 }
 
 // at resolves a path of the API: the last component's symlink is followed only with a trailing slash or dot.
@@ -130,11 +143,8 @@ func (c *Containers) GetArchive(ctx context.Context, ref, p string) (io.ReadClos
 		v.close()
 		return nil, brig.PathStat{}, err
 	}
-	name := path.Base(path.Clean("/" + p))
-	switch {
-	case name == "/":
-		name = "/." // the docker CLI puts the new name right before the slash
-	case path.Base(p) == ".":
+	name := path.Base(path.Clean("/" + p)) // "/" for the root: the docker CLI puts the new name right before the slash
+	if path.Base(p) == "." {
 		name = "."
 	}
 	c.event(v.d, "archive-path")
@@ -160,7 +170,7 @@ func (v *fileView) pack(ctx context.Context, w io.Writer, s spot, name string) e
 		if err != nil {
 			return err
 		}
-		o := tarfs.PackOptions{Name: name + "/" + rel, Sub: t.rel, Skip: func(rel string) bool {
+		o := tarfs.PackOptions{Name: strings.TrimSuffix(name, "/") + "/" + rel, Sub: t.rel, Skip: func(rel string) bool {
 			return slices.ContainsFunc(under, func(q place) bool { return q.at != p.at && path.Join(p.at, rel) == q.at })
 		}}
 		if err := tarfs.PackTo(ctx, tw, t.base, o); err != nil {
@@ -240,7 +250,7 @@ func (c *Containers) PutArchive(ctx context.Context, ref, p string, noOverwriteD
 	case !s.place.rw:
 		return errs.New(errs.Forbidden, "container rootfs is marked read-only")
 	}
-	o := tarfs.Options{Sub: s.rel, NoOverwriteDirNonDir: noOverwriteDirNonDir}
+	o := tarfs.Options{Sub: s.virtual, Mounts: v.mounts(), NoOverwriteDirNonDir: noOverwriteDirNonDir}
 	if copyUIDGID {
 		if o.Owner, err = v.owner(); err != nil {
 			return err
@@ -251,11 +261,26 @@ func (c *Containers) PutArchive(ctx context.Context, ref, p string, noOverwriteD
 		return err
 	}
 	defer plain.Close()
-	if _, err := tarfs.Extract(ctx, s.base, plain, o); err != nil {
+	if _, err := tarfs.Extract(ctx, v.places[0].host, plain, o); err != nil {
 		return errs.Wrap(err, "extract to %s", p)
 	}
 	c.event(v.d, "extract-to-dir")
 	return nil
+}
+
+// mounts are the places as the extractor knows them.
+func (v *fileView) mounts() []tarfs.Mount {
+	out := make([]tarfs.Mount, 0, len(v.places))
+	for _, p := range v.places {
+		m := tarfs.Mount{At: path.Join(".", p.at[1:]), ReadOnly: !p.rw}
+		if st, err := os.Stat(p.host); p.host == "" {
+			m.Err = unreachable(p.at)
+		} else if err != nil || st.IsDir() { // what is no more has an error when it is opened
+			m.Dir = p.host
+		}
+		out = append(out, m)
+	}
+	return out
 }
 
 // owner looks the container's user up in its own passwd and group; nil for none.

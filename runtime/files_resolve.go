@@ -74,11 +74,16 @@ func locate(places []place, p string) spot {
 	return s
 }
 
+// unreachable says why nothing is to be had from p.
+func unreachable(p string) error {
+	return errs.New(errs.NotImplemented, "%s lies in a tmpfs, which only the container's own processes can reach", p)
+}
+
 // look fills in what is there. Every access goes through os.Root: a container that swaps directories for links meanwhile can't
 // lead it out of base.
 func (s *spot) look() (link string, err error) {
 	if s.base == "" {
-		return "", errs.New(errs.NotImplemented, "%s lies in a tmpfs, which only the container's own processes can reach", s.virtual)
+		return "", unreachable(s.virtual)
 	}
 	r, err := os.OpenRoot(s.base)
 	if err != nil {

@@ -17,6 +17,7 @@ type dir struct {
 	path string
 	// plain: made by this extraction, and all that is in it are regular files that the pool was given.
 	plain bool
+	mount *Mount // the one that it lies in; nil: none is known
 
 	// The pool's, under its lock.
 	pending int // files that workers have
@@ -29,10 +30,14 @@ type dirs struct {
 	known map[string]*dir // by the name asked for; several names can lead to one dir
 	stale bool            // something was removed: a known directory may be gone
 	pool  *pool           // uses the directories' descriptors; nil: none
+
+	mounts []Mount
 }
 
-func newDirs(fd int) dirs {
-	return dirs{root: &dir{fd: fd, path: "."}, known: map[string]*dir{}}
+func newDirs(fd int, mounts []Mount) dirs {
+	d := dirs{root: &dir{fd: fd, path: "."}, known: map[string]*dir{}, mounts: mounts}
+	d.root.mount = d.under(".")
+	return d
 }
 
 // trim is called between entries, when no dir is in use.
@@ -67,7 +72,7 @@ func (d *dirs) keep(fd int, at string) *dir {
 		unix.Close(fd)
 		return k
 	}
-	k := &dir{fd: fd, path: at}
+	k := &dir{fd: fd, path: at, mount: d.under(at)}
 	d.known[at] = k
 	return k
 }
@@ -119,7 +124,7 @@ func (x *extractor) find(name string, create bool, links *int) (*dir, error) {
 func (x *extractor) step(parent *dir, base string, create bool, links *int) (*dir, error) {
 	at := join(parent.path, base)
 	x.settle(at)
-	fd, err := openDir(parent.fd, base)
+	fd, err := x.dirs.open(parent.fd, at)
 	switch {
 	case err == nil:
 		return x.enter(fd, at)
@@ -232,6 +237,9 @@ func (x *extractor) makeImplied(parent *dir, base string, low *node, hides bool)
 		return nil, err
 	}
 	parent.plain = false
+	if parent.mount.readOnly() {
+		return nil, parent.mount.refuses("mkdir", at)
+	}
 	if err := unix.Mkdirat(parent.fd, base, 0o755); err != nil && err != unix.EEXIST {
 		return nil, x.fail("make directory", at, err)
 	}
@@ -365,12 +373,12 @@ func (x *extractor) existing(at string) (*dir, error) {
 	if k, ok := x.dirs.known[at]; ok && k.path == at {
 		return k, nil
 	}
-	up, base := split(at)
+	up, _ := split(at)
 	parent, err := x.existing(up)
 	if err != nil || parent == nil {
 		return nil, err
 	}
-	fd, err := openDir(parent.fd, base)
+	fd, err := x.dirs.open(parent.fd, at)
 	if err == unix.ENOENT || notDir(err) {
 		return nil, nil
 	}

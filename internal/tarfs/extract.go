@@ -41,7 +41,7 @@ func Extract(ctx context.Context, dir string, r io.Reader, o Options) (Stats, er
 	}
 	o.Sub = strings.Trim(path.Clean("/"+o.Sub), "/")
 	x := &extractor{
-		o: o.withDefaults(), dirs: newDirs(fd), lower: -1, times: map[string]unix.Timespec{},
+		o: o.withDefaults(), dirs: newDirs(fd, o.Mounts), lower: -1, times: map[string]unix.Timespec{},
 		opaque: map[string]bool{}, made: newMade(), buf: make([]byte, 256<<10),
 	}
 	x.pool = startPool(x)
@@ -222,6 +222,9 @@ func (x *extractor) entry(ctx context.Context, name string, h *tar.Header, r io.
 	}
 	x.settle(join(parent.path, base))
 	parent.plain = false
+	if done, err := x.mounted(parent, base, h); done || err != nil {
+		return err
+	}
 	if regular(h) {
 		return x.file(ctx, parent, base, h, r)
 	}
@@ -304,15 +307,23 @@ func (x *extractor) replace(parent *dir, base string, isDir bool) error {
 		return x.fail("stat", at, err)
 	}
 	if x.o.NoOverwriteDirNonDir && st.isDir() != isDir {
-		if st.isDir() {
-			return invalid("cannot overwrite directory %q with non-directory %q", at, base)
-		}
-		return invalid("cannot overwrite non-directory %q with directory %q", at, base)
+		return overwrites(at, base, st.isDir())
+	}
+	if x.dirs.holdsMounts(at) {
+		return busy(at)
 	}
 	if !st.isDir() && !st.isLink() { // no name leads through it
 		return x.fail("remove", at, removeAt(parent.fd, base))
 	}
 	return x.remove(parent, base)
+}
+
+// overwrites is the refusal of NoOverwriteDirNonDir.
+func overwrites(at, base string, dir bool) error {
+	if dir {
+		return invalid("cannot overwrite directory %q with non-directory %q", at, base)
+	}
+	return invalid("cannot overwrite non-directory %q with directory %q", at, base)
 }
 
 func (x *extractor) remove(parent *dir, base string) error {

@@ -2,6 +2,7 @@ package tarfs
 
 import (
 	"archive/tar"
+	"fmt"
 	"maps"
 	"math"
 	"path"
@@ -151,6 +152,9 @@ func (x *extractor) hardlink(parent *dir, base string, h *tar.Header) error {
 		return invalid("hard link %q: no target %q", h.Name, h.Linkname)
 	}
 	target, at := join(tdir.path, tbase), join(parent.path, base)
+	if tdir.mount != parent.mount || x.dirs.over(target) != nil {
+		return fmt.Errorf("link /%s /%s: %w", target, at, unix.EXDEV)
+	}
 	x.settle(target)
 	st, err := lstat(tdir.fd, tbase)
 	if err == unix.ENOENT {

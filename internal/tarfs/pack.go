@@ -18,7 +18,8 @@ import (
 type PackOptions struct {
 	// Prefix ("rootfs/") goes before every name; the top directory then gets an entry of that name.
 	Prefix string
-	// Name is the top entry's own name, after Prefix: a file or a directory, whose contents come as Name/….
+	// Name is the top entry's own name, after Prefix: a file or a directory, whose contents come as Name/…. With "/" every name
+	// begins with a slash.
 	Name string
 	// Sub is the part of the tree to pack, a path beneath it without symlinks; "": all. If it is not a directory, Name must be set.
 	Sub string
@@ -54,7 +55,11 @@ func PackTo(ctx context.Context, tw *tar.Writer, dir string, o PackOptions) erro
 		base = last
 	}
 	p := newPacker(ctx, tw, o)
-	return p.pack(fd, base, "", strings.TrimRight(o.Prefix+o.Name, "/"))
+	as := strings.TrimRight(o.Prefix+o.Name, "/")
+	if o.Name == "/" {
+		as = "/"
+	}
+	return p.pack(fd, base, "", as)
 }
 
 // descend opens the directory at a clean relative path, following nothing.
@@ -147,7 +152,7 @@ func (p *packer) dir(dir int, base, rel, as string) error {
 		}
 		name := n
 		if as != "" {
-			name = as + "/" + n
+			name = strings.TrimSuffix(as, "/") + "/" + n
 		}
 		if err := p.pack(fd, n, r, name); err != nil {
 			return err
@@ -162,7 +167,7 @@ func (p *packer) dirEntry(fd int, as string) error {
 	if err != nil {
 		return fmt.Errorf("stat %q: %w", as, err)
 	}
-	return p.write(header(&st, as+"/"), node{fd: fd}, &st)
+	return p.write(header(&st, strings.TrimSuffix(as, "/")+"/"), node{fd: fd}, &st)
 }
 
 // regular opens without blocking: what was a file a moment ago may be a fifo now.

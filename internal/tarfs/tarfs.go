@@ -41,6 +41,9 @@ type Options struct {
 	// Sub is the directory beneath the root that entries go to; it must exist. "": the root. Hardlink targets are relative to it
 	// too, symlinks among parents resolve in the whole root.
 	Sub string
+	// Mounts lie over parts of the tree, without Whiteouts only: entries go to where a process in the tree would see them. One
+	// at "." is the root itself. Of several at one place the last one counts.
+	Mounts []Mount
 	// NoOverwriteDirNonDir refuses to replace a directory by something else, and something else by a directory.
 	NoOverwriteDirNonDir bool
 	// Lower, with Overlay, gives a directory that shows all lower layers merged; nil if there are none. It is called at
