@@ -34,7 +34,7 @@ func apiTasks(busybox string) []task {
 		out = append(out, t)
 	}
 	for i := range out {
-		out[i].bare = true
+		out[i].image, out[i].setup = "busybox", docker("pull", "-q", busybox)
 	}
 	return out
 }

@@ -4,6 +4,8 @@
 //
 // BRIG_BENCH_RUNS sets how often a short task is timed (15): pulls of small images half as often, what takes ten seconds a fifth.
 // BRIG_BENCH_ONLY is a regular expression: only tasks whose name matches run. Run it from the checkout's top, with the programs in bin/.
+//
+// "bench serve ADDR" is what the containers of the transfers run.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -25,6 +28,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "serve" {
+		fmt.Fprintln(os.Stderr, "bench:", serve(os.Args[2]))
+		os.Exit(1)
+	}
 	code, err := start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -44,7 +51,10 @@ func start() (code int, err error) {
 	if testbed.Inside() {
 		return 0, run(ctx, o)
 	}
-	for _, make := range makers() {
+	for name, make := range makers() {
+		if !o.needs(name) {
+			continue
+		}
 		if _, err := make(ctx); err != nil {
 			return 1, err
 		}
@@ -71,9 +81,15 @@ func options() (o opts, err error) {
 	return o, nil
 }
 
-// makers make the images by the name that the registry gives them; all but busybox are kept in .cache.
+// needs reports whether one of the chosen tasks uses an image.
+func (o opts) needs(image string) bool {
+	return slices.ContainsFunc(tasks(place{}), func(t task) bool { return t.image == image && o.only.MatchString(t.name) })
+}
+
+const cache = ".cache"
+
+// makers make the images by the name that the registry gives them; debian, many and large are kept in .cache.
 func makers() map[string]func(ctx context.Context) (v1.Image, error) {
-	const cache = ".cache"
 	return map[string]func(ctx context.Context) (v1.Image, error){
 		"busybox": func(context.Context) (v1.Image, error) {
 			set, err := images.Build()
@@ -81,6 +97,13 @@ func makers() map[string]func(ctx context.Context) (v1.Image, error) {
 				return nil, err
 			}
 			return set["busybox:latest"].(v1.Image), nil
+		},
+		"bench": func(context.Context) (v1.Image, error) {
+			self, err := os.Executable()
+			if err != nil {
+				return nil, err
+			}
+			return images.Program(self)
 		},
 		"debian": func(ctx context.Context) (v1.Image, error) { return images.Debian(ctx, cache, os.Stderr) },
 		"many":   func(ctx context.Context) (v1.Image, error) { return images.Many(ctx, cache, os.Stderr) },
@@ -107,6 +130,9 @@ func run(ctx context.Context, o opts) (err error) {
 	defer reg.Close()
 	set := images.Set{}
 	for name, make := range makers() {
+		if !o.needs(name) {
+			continue
+		}
 		if set[name+":latest"], err = make(starting); err != nil {
 			return err
 		}
@@ -119,7 +145,18 @@ func run(ctx context.Context, o opts) (err error) {
 	if err != nil {
 		return err
 	}
-	return compare(ctx, o, servers, tasks(reg.Addr, filepath.Join(dir, "archives")))
+	at := place{registry: reg.Addr, archives: filepath.Join(dir, "archives"), project: filepath.Join(dir, "project"), config: filepath.Join(dir, "compose")}
+	if err := testbed.Compose(cache, at.config); err != nil {
+		return err
+	}
+	if err := writeProject(at); err != nil {
+		return err
+	}
+	if at.near, err = testbed.NewNeighbour(starting); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, at.near.Close()) }()
+	return compare(ctx, o, servers, tasks(at))
 }
 
 // startServers starts brigd, dockerd and podman in this order; stop must be called in any case.

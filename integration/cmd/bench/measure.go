@@ -20,7 +20,8 @@ import (
 type server struct {
 	name string
 	cli  testbed.CLI
-	pids []int // of its programs
+	pids []int  // of its programs
+	port string // transfer.go's: where its container is published
 }
 
 // A sample is one run of a task on one server.
@@ -32,47 +33,46 @@ type sample struct {
 
 // compare times every task on each server in turn and prints a table. Short tasks have one round before that isn't counted.
 func compare(ctx context.Context, o opts, servers []*server, all []task) error {
-	floor, err := commandAlone(ctx, o.runs, servers[0])
-	if err != nil {
-		return err
-	}
-	fmt.Printf("Medians of %d runs (%d of pulls, loads and saves of small images, %d of large ones); docker --version alone took %s ms.\n", o.runs, o.times(middle), o.times(long), ms(floor))
+	fmt.Printf("Medians of %d runs (%d of pulls, loads and saves of small images, %d of large ones).\n", o.runs, o.times(middle), o.times(long))
 	fmt.Printf("CPU: seconds of the server and its children. Peak: the most memory of the server's largest program, without its children.\n\n")
 	fmt.Printf("| docker … | brigd | dockerd | podman | ratio to the better | without the command's own time | CPU brigd, dockerd, podman | peak MiB brigd, dockerd, podman |\n|---|---|---|---|---|---|---|---|\n")
 	for _, t := range all {
 		if !o.only.MatchString(t.name) {
 			continue
 		}
-		if err := t.prepare(ctx, servers); err != nil {
-			return fmt.Errorf("%s: %w", t.name, err)
+		these := slices.Clone(servers)
+		if t.only != nil {
+			these = slices.DeleteFunc(these, func(s *server) bool { return !slices.Contains(t.only, s.name) })
 		}
-		medians, err := t.rounds(ctx, o.times(t.size), servers)
-		if err != nil {
-			return fmt.Errorf("%s: %w", t.name, err)
-		}
-		taken := floor
-		if t.bare {
-			taken = 0
-		}
-		fmt.Println(row(t.name, medians, taken))
-		if err := t.finish(ctx, servers); err != nil {
+		if err := t.one(ctx, o, these); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
 	return nil
 }
 
-func (o opts) times(s size) int { return max(1, o.runs/[]int{1, 2, 5}[s]) }
-
-// commandAlone is the median of what docker itself takes.
-func commandAlone(ctx context.Context, runs int, s *server) (time.Duration, error) {
-	t := task{do: docker("--version")}
-	m, err := t.rounds(ctx, runs, []*server{s})
-	if err != nil {
-		return 0, err
+// one times a task and prints its row.
+func (t *task) one(ctx context.Context, o opts, servers []*server) (err error) {
+	var floor time.Duration
+	if t.alone != nil {
+		m, err := (&task{do: t.alone}).rounds(ctx, o.runs, servers[:1])
+		if err != nil {
+			return err
+		}
+		floor = m[0].took
 	}
-	return m[0].took, nil
+	if err := t.prepare(ctx, servers); err != nil {
+		return err
+	}
+	medians, err := t.rounds(ctx, o.times(t.size), servers)
+	if err != nil {
+		return err
+	}
+	fmt.Println(t.row(medians, floor))
+	return t.finish(ctx, servers)
 }
+
+func (o opts) times(s size) int { return max(1, o.runs/[]int{1, 2, 5}[s]) }
 
 // prepare sets every server up; a task that loads gets its archive.
 func (t *task) prepare(ctx context.Context, servers []*server) error {
@@ -239,19 +239,26 @@ func (s *server) peak() (most int64, err error) {
 	return most, nil
 }
 
-// row is a line of the table. The first server is compared with the others.
-func row(name string, m []sample, floor time.Duration) string {
+// row is a line of the table. The first server is compared with the others; columns of servers that have no part in it stay empty.
+func (t *task) row(m []sample, floor time.Duration) string {
 	var times, cpus, peaks []string
 	best := m[1].took
 	for i, s := range m {
-		times = append(times, nice(s.took))
+		says := nice(s.took)
+		if t.bytes > 0 {
+			says = fmt.Sprintf("%.0f MB/s", float64(t.bytes)/1e6/s.took.Seconds())
+		}
+		times = append(times, says)
 		cpus = append(cpus, fmt.Sprintf("%.2f", s.cpu.Seconds()))
 		peaks = append(peaks, strconv.FormatInt(s.peak>>20, 10))
 		if i > 0 {
 			best = min(best, s.took)
 		}
 	}
-	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %s | %s |", name, strings.Join(times, " | "), float64(m[0].took)/float64(best),
+	for len(times) < 3 {
+		times = append(times, "")
+	}
+	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %s | %s |", t.name, strings.Join(times, " | "), float64(m[0].took)/float64(best),
 		float64(max(0, m[0].took-floor))/float64(max(1, best-floor)), strings.Join(cpus, ", "), strings.Join(peaks, ", "))
 }
 

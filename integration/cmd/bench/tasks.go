@@ -5,7 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // A step is something done on one server.
@@ -14,13 +17,16 @@ type step func(ctx context.Context, s *server) error
 // A task is what is timed, do, and what has to be done before and after it each time, and before and after all of it.
 type task struct {
 	name                string
+	image               string // that it uses, by its name in the registry
 	size                size
 	setup, before, do   step
 	after, end          step
-	fill                step   // done once setup is
-	archiver, archiveOf string // load: the server that writes the archive, and of which image
-	archive             string // its path
-	bare                bool   // without the docker command, whose own time is not taken off then
+	fill                step     // done once setup is
+	archiver, archiveOf string   // load: the server that writes the archive, and of which image
+	archive             string   // its path
+	alone               step     // what the command takes by itself, which is taken off; nil: nothing is
+	bytes               int64    // that are carried; 0: it is the time that matters
+	only                []string // servers; nil: all
 }
 
 // size says how often a task is timed.
@@ -56,30 +62,42 @@ func remove(path string) step {
 	return func(context.Context, *server) error { return os.Remove(path) }
 }
 
-// tasks lists what is compared; archives is a folder for files.
-func tasks(registry, archives string) []task {
-	ref := func(name string) string { return registry + "/" + name + ":latest" }
-	out := containerTasks(ref("busybox"))
+// place is where the tasks find things.
+type place struct {
+	registry, archives string // HOST:PORT, and a folder for files
+	project, config    string // compose.go's: the project's folder, and that of the docker command's configuration
+	near               *testbed.Neighbour
+}
+
+func (p place) ref(image string) string { return p.registry + "/" + image + ":latest" }
+
+// tasks lists what is compared.
+func tasks(at place) []task {
+	out := containerTasks(at.ref("busybox"))
 	for _, i := range []struct {
 		name, says string
 		size       size
 	}{{"debian", "debian", middle}, {"many", "65 layers", middle}, {"large", "large", long}} {
-		out = append(out, task{name: "pull " + i.says, size: i.size, setup: absent(ref(i.name)), do: docker("pull", "-q", ref(i.name)), after: docker("rmi", ref(i.name))})
+		ref := at.ref(i.name)
+		out = append(out, task{name: "pull " + i.says, image: i.name, size: i.size, setup: absent(ref), do: docker("pull", "-q", ref), after: docker("rmi", ref)})
 	}
 	for _, i := range []struct {
 		name string
 		size size
 	}{{"debian", middle}, {"large", long}} {
-		file := filepath.Join(archives, "saved.tar")
-		out = append(out, task{name: "save " + i.name, size: i.size, setup: docker("pull", "-q", ref(i.name)), do: docker("save", "-o", file, ref(i.name)),
-			after: remove(file), end: docker("rmi", ref(i.name))})
+		file, ref := filepath.Join(at.archives, "saved.tar"), at.ref(i.name)
+		out = append(out, task{name: "save " + i.name, image: i.name, size: i.size, setup: docker("pull", "-q", ref), do: docker("save", "-o", file, ref),
+			after: remove(file), end: docker("rmi", ref)})
 		for _, by := range []string{"brigd", "dockerd"} {
-			file := filepath.Join(archives, i.name+"-"+by+".tar")
-			out = append(out, task{name: "load " + i.name + " as saved by " + by, size: i.size, setup: absent(ref(i.name)), do: docker("load", "-q", "-i", file),
-				after: docker("rmi", ref(i.name)), archiver: by, archiveOf: ref(i.name), archive: file})
+			file := filepath.Join(at.archives, i.name+"-"+by+".tar")
+			out = append(out, task{name: "load " + i.name + " as saved by " + by, image: i.name, size: i.size, setup: absent(ref), do: docker("load", "-q", "-i", file),
+				after: docker("rmi", ref), archiver: by, archiveOf: ref, archive: file})
 		}
 	}
-	return out
+	for i := range out {
+		out[i].alone = docker("--version")
+	}
+	return slices.Concat(out, apiTasks(at.ref("busybox")), composeTasks(at), transferTasks(at))
 }
 
 const container = "brig-bench"
@@ -97,9 +115,8 @@ func containerTasks(busybox string) []task {
 		{name: "rm -f of a running one", before: running, do: rm},
 		{name: "20 run --rm at once", size: middle, do: together(20, docker("run", "--rm", busybox, "true"))},
 	}
-	out = append(out, apiTasks(busybox)...)
 	for i := range out {
-		out[i].setup = docker("pull", "-q", busybox)
+		out[i].image, out[i].setup = "busybox", docker("pull", "-q", busybox)
 	}
 	return out
 }

@@ -2,7 +2,13 @@
 
 package testbed
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+)
 
 var errLinux = errors.New("needs Linux's namespaces")
 
@@ -17,3 +23,18 @@ func Reenter() (int, error) { return 1, errLinux }
 
 // LoopbackUp fails.
 func LoopbackUp() error { return errLinux }
+
+// Neighbour is none here.
+type Neighbour struct{ Here netip.Addr }
+
+// NewNeighbour fails.
+func NewNeighbour(context.Context) (*Neighbour, error) { return nil, errLinux }
+
+// Dial fails.
+func (*Neighbour) Dial(context.Context, string, string) (net.Conn, error) { return nil, errLinux }
+
+// Close does nothing.
+func (*Neighbour) Close() error { return nil }
+
+// DialIn fails.
+func DialIn(context.Context, *os.File, string, string) (net.Conn, error) { return nil, errLinux }
