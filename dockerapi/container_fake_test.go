@@ -100,6 +100,9 @@ func (f *fleet) Remove(_ context.Context, ref string, o brig.RemoveOptions) erro
 	if err != nil {
 		return err
 	}
+	if o.Link {
+		return errs.New(errs.Internal, "Conflict, cannot remove the default link name of the container")
+	}
 	if s.c.State.Active() && !o.Force {
 		return errs.New(errs.Conflict, "cannot remove container %q: container is running", "/"+s.c.Name)
 	}

@@ -101,7 +101,7 @@ func TestLifecycleStatuses(t *testing.T) {
 		{"DELETE", "/containers/c2", 409, "container is running"},
 		{"POST", "/containers/c2/kill?signal=KILL", 204, ""},
 		{"POST", "/containers/c2/wait", 200, `{"StatusCode":137}`},
-		{"DELETE", "/containers/c2?link=1", 501, "links"},
+		{"DELETE", "/containers/c2?link=1", 500, "Conflict, cannot remove the default link name of the container"},
 		{"DELETE", "/containers/c2?v=1", 204, ""},
 		{"GET", "/containers/c2/json", 404, "No such container: c2"},
 		{"POST", "/containers/c2/update", 400, "got EOF"},

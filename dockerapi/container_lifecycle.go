@@ -93,10 +93,7 @@ func (s *Server) containerRename(ctx context.Context, r *request) (response, err
 }
 
 func (s *Server) containerRemove(ctx context.Context, r *request) (response, error) {
-	if r.flag("link") {
-		return nil, notYet("links are not supported by brig: there is none to remove")
-	}
-	return done(s.Containers.Remove(ctx, r.ref(), brig.RemoveOptions{Force: r.flag("force"), Volumes: r.flag("v")}))
+	return done(s.Containers.Remove(ctx, r.ref(), brig.RemoveOptions{Force: r.flag("force"), Volumes: r.flag("v"), Link: r.flag("link")}))
 }
 
 // containerWait answers in two parts: its headers say that the waiter is registered, its body how the container ended. Clients start the

@@ -70,6 +70,9 @@ func (s *Server) containerInspect(ctx context.Context, r *request) (response, er
 	if err != nil {
 		return nil, err
 	}
+	if doc.HostConfig.Links, err = s.linksOf(ctx, c); err != nil {
+		return nil, err
+	}
 	if r.flag("size") {
 		rw, root, err := s.containerSize(ctx, c)
 		if err != nil {
@@ -78,6 +81,24 @@ func (s *Server) containerInspect(ctx context.Context, r *request) (response, er
 		doc.SizeRw, doc.SizeRootFs = &rw, &root
 	}
 	return asJSON(http.StatusOK, doc), nil
+}
+
+// linksOf are c's legacy links that there are today, with the names that both ends have now.
+func (s *Server) linksOf(ctx context.Context, c *brig.Container) (out []string, err error) {
+	if len(c.Spec.Links) == 0 {
+		return nil, nil
+	}
+	all, err := s.Containers.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range c.Spec.Links {
+		id, alias, _ := strings.Cut(l, ":")
+		if i := slices.IndexFunc(all, func(x *brig.Container) bool { return string(x.ID) == id }); i >= 0 {
+			out = append(out, "/"+all[i].Name+":/"+c.Name+"/"+alias)
+		}
+	}
+	return out, nil
 }
 
 // containerSize returns the bytes of the files that the container has added or changed, and those of its whole root file system.
@@ -243,16 +264,7 @@ func hostConfigOf(c *brig.Container) (*container.HostConfig, error) {
 	if h.NetworkMode == "" {
 		h.NetworkMode = network.NetworkBridge
 	}
-	if h.NetworkMode.IsUserDefined() {
-		h.Links = nil // they are the endpoint's
-	}
-	for i, l := range h.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if name = strings.TrimPrefix(name, "/"); !ok {
-			alias = name
-		}
-		h.Links[i] = "/" + name + ":/" + c.Name + "/" + alias
-	}
+	h.Links = nil // those of today: see linksOf
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = container.RestartPolicyDisabled
 	}

@@ -51,7 +51,6 @@ var apiDiffers = []struct{ request, why string }{
 	{`/attach\?`, "errors before an attach are JSON as all others; dockerd sends plain text that claims to be the stream"},
 	{`^DELETE /containers/at-run( \(2\))?$`, words},
 	{`rename\?name=a%20b`, "brig shows the name without the slash that dockerd has put before it"},
-	{`link=1`, "links are not supported"},
 	{`^POST /(containers/at-run/exec|volumes/create|exec/\$EXEC/start)( \{)?$`, "the words of later daemons for a body that can't be read; no body is a body of defaults for exec start, as there"},
 	{`^POST /exec/\$EXEC/start \{"Detach":false,"Tty":false\} \(2\)`, "brig says that an exec has run with a status, dockerd after having begun the stream"},
 	{`^POST /exec/\$EXEC/start \{"Detach":true\}$`, words},

@@ -205,6 +205,9 @@ func (c *Containers) findLocked(ref string) (*container, error) {
 	if ct := c.byID[c.byName[strings.TrimPrefix(ref, "/")]]; ct != nil {
 		return ct, nil
 	}
+	if ct, _ := c.linkedLocked(ref); ct != nil {
+		return ct, nil
+	}
 	var found *container
 	for id, ct := range c.byID {
 		if !strings.HasPrefix(string(id), ref) {

@@ -249,6 +249,9 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 
 // Remove removes a container that doesn't run; with Force it is killed first. With Volumes its anonymous volumes go too.
 func (c *Containers) Remove(ctx context.Context, ref string, o brig.RemoveOptions) error {
+	if o.Link {
+		return c.removeLink(ctx, ref)
+	}
 	ct, err := c.claim(ref, o.Force)
 	if err != nil {
 		return err

@@ -177,8 +177,9 @@ func gateway(d *brig.Container) (netip.Addr, error) {
 	return netip.Addr{}, errs.New(errs.Invalid, "unable to derive the IP value for host-gateway")
 }
 
-// relink gives the line of a link in the hosts file of p, which runs, the address that is true now.
-func (c *Containers) relink(p *brig.Container, l *link) error {
+// relink puts another line in the place of a link's in the hosts file of p, which runs; "" takes it away. The name of the linked container
+// may have changed since the line was written.
+func (c *Containers) relink(p *brig.Container, l *link, with string) error {
 	c.hosts.Lock()
 	defer c.hosts.Unlock()
 	text, err := os.ReadFile(p.HostsPath)
@@ -187,8 +188,8 @@ func (c *Containers) relink(p *brig.Container, l *link) error {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(string(text)) {
-		if strings.HasSuffix(line, "\t"+l.names()+"\n") {
-			line = l.hostsLine()
+		if f := strings.Fields(line); len(f) > 2 && f[1] == l.alias && f[2] == l.to.Spec.Hostname {
+			line = with
 		}
 		b.WriteString(line)
 	}

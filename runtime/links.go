@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -69,6 +70,62 @@ func (c *Containers) links(d *brig.Container) (out []link, err error) {
 	return out, nil
 }
 
+// linkedLocked finds what PARENT/ALIAS names, a container by a link of another one, and that other one. Both are nil if there is no such
+// link. The caller holds c.mu.
+func (c *Containers) linkedLocked(ref string) (to, parent *container) {
+	name, alias, ok := strings.Cut(strings.TrimPrefix(ref, "/"), "/")
+	if parent = c.byID[c.byName[name]]; !ok || parent == nil {
+		return nil, nil
+	}
+	for _, l := range parent.rec.Spec.Links {
+		if id, a, _ := strings.Cut(l, ":"); a == alias && c.byID[brig.ID(id)] != nil {
+			return c.byID[brig.ID(id)], parent
+		}
+	}
+	return nil, nil
+}
+
+// removeLink removes the link PARENT/ALIAS, from the hosts file of a parent that runs too; its environment stays until its next start.
+func (c *Containers) removeLink(ctx context.Context, ref string) error {
+	if _, err := c.find(ref); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	_, parent := c.linkedLocked(ref)
+	c.mu.Unlock()
+	if parent == nil {
+		return errs.New(errs.Internal, "Conflict, cannot remove the default link name of the container")
+	}
+	if err := parent.lock.acquire(ctx); err != nil {
+		return err
+	}
+	defer parent.lock.release()
+	ctx = context.WithoutCancel(ctx)
+	c.mu.Lock()
+	to, now := c.linkedLocked(ref)
+	var gone link
+	if now == parent {
+		gone.to = to.rec
+	}
+	c.mu.Unlock()
+	if gone.to == nil {
+		return errs.New(errs.NotFound, "No such container: %s", ref)
+	}
+	d := c.record(parent)
+	_, gone.alias, _ = strings.Cut(strings.TrimPrefix(ref, "/"), "/")
+	next := d.Clone()
+	next.Spec.Links = slices.DeleteFunc(slices.Clone(d.Spec.Links), func(l string) bool { return l == string(gone.to.ID)+":"+gone.alias })
+	if err := c.commit(ctx, parent, next); err != nil {
+		return err
+	}
+	if d.State.HasProcess() {
+		if err := c.relink(d, &gone, ""); err != nil {
+			c.log.Warn("take a link out of a container's hosts", "container", d.ID.Short(), "err", err)
+		}
+	}
+	return nil
+}
+
 func (l *link) addr() netip.Addr { return l.to.Endpoints["bridge"].Addr4.Addr() }
 
 // names are the alias, and the host's and the container's names of what is linked to.
@@ -133,7 +190,7 @@ func (c *Containers) updateLinks(d *brig.Container) {
 				continue
 			}
 			l := link{d, alias}
-			if err := c.relink(p, &l); err != nil {
+			if err := c.relink(p, &l, l.hostsLine()); err != nil {
 				c.log.Warn("tell a linked container of a new address", "container", p.ID.Short(), "err", err)
 			}
 		}

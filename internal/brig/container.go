@@ -222,7 +222,10 @@ type CreateRequest struct {
 }
 
 // RemoveOptions are docker rm's.
-type RemoveOptions struct{ Force, Volumes bool }
+type RemoveOptions struct {
+	Force, Volumes bool
+	Link           bool // not the container, but the link that the reference names, PARENT/ALIAS
+}
 
 // StopOptions are docker stop's and restart's.
 type StopOptions struct {
