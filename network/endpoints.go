@@ -280,7 +280,7 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 		return fail(err)
 	}
 	if !brig.Predefined(m.Name) {
-		ep.DNSNames = c.DNSNames(m.spec.Aliases)
+		ep.DNSNames, ep.Resolver = c.DNSNames(m.spec.Aliases), n.host.resolverOf(m.Network)
 	}
 	p.eps[m.Name] = ep
 	return leg{ep, m.Bridge, o.mtu, !o.icc, len(p.want) > 0}, nil

@@ -49,6 +49,18 @@ func (h *host) netnsOf(pid int) brig.Netns {
 	return brig.Netns{Kind: brig.NetnsPath, Path: fmt.Sprintf("/proc/%d/ns/net", pid)}
 }
 
+// hasIPv6 reports whether the kernel has IPv6.
+func (h *host) hasIPv6() bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err == nil
+}
+
+// relaysLocal reports whether relays take the host's own connections to published IPv4 ports: here the kernel leads these as well.
+func (h *host) relaysLocal() bool { return false }
+
+// resolverOf is the host's address where a network's containers ask for names: here they have servers of their own.
+func (h *host) resolverOf(*brig.Network) netip.Addr { return netip.Addr{} }
+
 // knowsSCTP says why the kernel can't do SCTP.
 func (h *host) knowsSCTP() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !freebsd
 
 package network
 
@@ -23,6 +23,9 @@ func (*host) netnsPath(brig.ID) string                                        { 
 func (*host) bridgeName() string                                              { return "" }
 func (*host) userBridge(brig.ID) string                                       { return "" }
 func (*host) vethName(brig.ID) string                                         { return "" }
+func (*host) hasIPv6() bool                                                   { return false }
+func (*host) relaysLocal() bool                                               { return false }
+func (*host) resolverOf(*brig.Network) netip.Addr                             { return netip.Addr{} }
 func (*host) knowsSCTP() error                                                { return unsupported() }
 func (*host) taken(string) ([]netip.Prefix, error)                            { return nil, unsupported() }
 func (*host) ensure(*brig.Network, bridgeOptions) error                       { return unsupported() }

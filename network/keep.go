@@ -75,6 +75,7 @@ func (n *Networks) serve(ctx context.Context, p *place) error {
 // state is all that the keeper shall serve. The caller holds mu.
 func (n *Networks) state() keeper.State {
 	var s keeper.State
+	local := n.host.relaysLocal()
 	zones := map[brig.ID]*keeper.Zone{}
 	ids := make([]brig.ID, 0, len(n.at))
 	for id := range n.at {
@@ -96,7 +97,7 @@ func (n *Networks) state() keeper.State {
 				continue
 			}
 			port := keeper.Port{Proto: b.Proto, HostIP: host, HostPort: b.HostPort}
-			if to := n.target(p, host); to.IsValid() && (host.Is6() || to.Is6()) && b.Proto != "sctp" { // the kernel leads IPv4 to IPv4
+			if to := n.target(p, host); to.IsValid() && (host.Is6() || to.Is6() || local) && b.Proto != "sctp" { // the kernel leads IPv4 to IPv4
 				port.To = netip.AddrPortFrom(to, b.Number)
 			}
 			s.Ports = append(s.Ports, port)
@@ -159,6 +160,14 @@ func (n *Networks) resolver(p *place, zones map[brig.ID]*keeper.Zone) keeper.Res
 			continue
 		}
 		r.Networks = append(r.Networks, string(ep.NetworkID))
+		if ep.Resolver.IsValid() {
+			r.Netns, r.Listen = "", append(r.Listen, netip.AddrPortFrom(ep.Resolver, 53))
+			for _, a := range []netip.Prefix{ep.Addr4, ep.Addr6} {
+				if a.IsValid() {
+					r.Clients = append(r.Clients, a.Addr())
+				}
+			}
+		}
 		for _, link := range ep.Spec.Links {
 			target, alias, ok := strings.Cut(link, ":")
 			if !ok {

@@ -66,14 +66,7 @@ func (h *host) program(bs []bridge, fs []forward) error {
 func (h *host) forget() { clear(h.rules) }
 
 // net is the bridge's subnet of a family.
-func (b *bridge) net(f nftables.TableFamily) netip.Prefix {
-	for _, p := range b.nets {
-		if is(f, p.Addr()) {
-			return p
-		}
-	}
-	return netip.Prefix{}
-}
+func (b *bridge) net(f nftables.TableFamily) netip.Prefix { return b.of(f == nftables.TableFamilyIPv4) }
 
 // tableBuilder adds one table's chains and rules to a transaction.
 type tableBuilder struct {

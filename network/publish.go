@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"syscall"
@@ -74,13 +73,13 @@ func (n *Networks) showPorts(p *place) {
 }
 
 // hostIPs are the addresses that b is published at: without one it is all of both families, as far as the host has them.
-func hostIPs(b brig.PortBinding, network netip.Addr) ([]netip.Addr, error) {
+func (n *Networks) hostIPs(b brig.PortBinding, network netip.Addr) ([]netip.Addr, error) {
 	if b.HostIP == "" && network.IsValid() {
 		return []netip.Addr{network}, nil
 	}
 	if b.HostIP == "" {
 		all := []netip.Addr{netip.IPv4Unspecified()}
-		if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		if n.host.hasIPv6() {
 			all = append(all, netip.IPv6Unspecified())
 		}
 		return all, nil
@@ -97,7 +96,7 @@ const attempts = 20
 
 // reserve takes b on all its addresses, on one host port, and returns a binding for each address.
 func (n *Networks) reserve(ctx context.Context, p *place, b brig.PortBinding, network netip.Addr) ([]brig.PortBinding, error) {
-	ips, err := hostIPs(b, network)
+	ips, err := n.hostIPs(b, network)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +243,9 @@ func (n *Networks) forwards() (out []forward) {
 type bridge struct {
 	name                 string
 	nets                 []netip.Prefix
+	gateways             []netip.Addr // of nets, the host's addresses there
 	internal, masquerade bool
+	names                bool // it is a user's: its containers ask for names
 }
 
 // program makes the host's rules say what networks and places hold. The caller holds mu.
@@ -254,9 +255,9 @@ func (n *Networks) program() error {
 		if !n.up[w.ID] {
 			continue
 		}
-		b := bridge{name: w.Bridge, internal: w.Internal, masquerade: optionsOf(w).masquerade}
+		b := bridge{name: w.Bridge, internal: w.Internal, masquerade: optionsOf(w).masquerade, names: !brig.Predefined(w.Name)}
 		for _, s := range w.Subnets {
-			b.nets = append(b.nets, s.Prefix.Masked())
+			b.nets, b.gateways = append(b.nets, s.Prefix.Masked()), append(b.gateways, s.Gateway)
 		}
 		bs = append(bs, b)
 	}

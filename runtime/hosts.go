@@ -33,7 +33,7 @@ func (c *Containers) writeFiles(d *brig.Container, owner *brig.Container, links 
 		if err != nil {
 			return nil, err
 		}
-		conf, err := resolv.For(d.Spec.DNS, networkMode(&d.Spec) == "host", resolves(d))
+		conf, err := resolv.For(d.Spec.DNS, networkMode(&d.Spec) == "host", servers(d))
 		if err != nil {
 			return nil, err
 		}
@@ -124,6 +124,19 @@ func resolves(d *brig.Container) bool {
 	return false
 }
 
+// servers are where a container finds DNS servers of brig's, in the order of its networks' names; none in no network of a user's.
+func servers(d *brig.Container) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(d.Endpoints)) {
+		if at := d.Endpoints[name].Resolver; at.IsValid() {
+			out = append(out, at.String())
+		}
+	}
+	if len(out) == 0 && resolves(d) {
+		return []string{resolv.Embedded}
+	}
+	return out
+}
+
 // changeHosts edits the hosts file of a container that runs, in place since it is mounted: lines that are as one of gone go, those of
 // more come. What else is in there is the container's.
 func (c *Containers) changeHosts(d *brig.Container, gone, more []string) error {
@@ -151,11 +164,11 @@ func (c *Containers) changeHosts(d *brig.Container, gone, more []string) error {
 // that the container has changed stays.
 func (c *Containers) changeFiles(before, now *brig.Container) error {
 	err := c.changeHosts(now, ownLines(before), ownLines(now))
-	if resolves(before) == resolves(now) {
+	if slices.Equal(servers(before), servers(now)) {
 		return err
 	}
-	was, e1 := resolv.For(before.Spec.DNS, false, resolves(before))
-	want, e2 := resolv.For(now.Spec.DNS, false, resolves(now))
+	was, e1 := resolv.For(before.Spec.DNS, false, servers(before))
+	want, e2 := resolv.For(now.Spec.DNS, false, servers(now))
 	have, e3 := os.ReadFile(now.ResolvConfPath)
 	err = errors.Join(err, e1, e2, e3)
 	if err == nil && string(have) == was {

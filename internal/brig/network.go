@@ -67,6 +67,7 @@ type Endpoint struct {
 	MAC        string
 	Iface      string        // the interface's name inside
 	DNSNames   []string      // in a user-defined network; the first answers reverse lookups
+	Resolver   netip.Addr    `json:",omitzero"` // where it asks for names; invalid: at an address of its own
 	Ports      []PortBinding // as published, every HostIP and HostPort set
 }
 
@@ -146,7 +147,7 @@ type NetnsKind int
 const (
 	NetnsPrivate NetnsKind = iota // its own with lo alone
 	NetnsHost                     // the host's
-	NetnsPath                     // the one bound at Path
+	NetnsPath                     // the one bound at Path; on FreeBSD that of the jail of this name, whose child the jail is to be
 )
 
 // Netns is a jail's network namespace.

@@ -18,22 +18,25 @@ const (
 	systemdProxy = "/run/systemd/resolve/resolv.conf" // the real servers, where the host's file names systemd-resolved's 127.0.0.53
 )
 
-// Embedded is where containers of user-defined networks find their DNS server.
+// Embedded is where containers of user-defined networks find their DNS server, if it isn't the host's address in them.
 const Embedded = "127.0.0.11"
+
+// maxServers is how many servers a resolv.conf(5) may name (MAXNS).
+const maxServers = 3
 
 // public are the servers of a container where the host has none that it can reach, as dockerd has it.
 var public = []string{"8.8.8.8", "8.8.4.4"}
 
-// For returns the text of a container's resolv.conf. host: it has the host's network. embedded: it has a DNS server of its own.
-func For(dns brig.DNS, host, embedded bool) (string, error) {
+// For returns the text of a container's resolv.conf. host: it has the host's network. own: where it finds DNS servers of brig's.
+func For(dns brig.DNS, host bool, own []string) (string, error) {
 	text, err := os.ReadFile(hostFile)
 	if err != nil && !os.IsNotExist(err) {
 		return "", errs.Wrap(err, "read the host's resolv.conf")
 	}
-	if !host && !embedded {
+	if !host && len(own) == 0 {
 		text = real(text)
 	}
-	return Merge(string(text), dns, host, embedded), nil
+	return Merge(string(text), dns, host, own), nil
 }
 
 // real is the file with the true servers, where text names systemd-resolved alone.
@@ -69,7 +72,7 @@ func parse(text string) (c conf) {
 
 // Merge puts a request's settings over the host's text. Outside the host's network, servers on its loopback are of no use and left
 // out; if that leaves none, public ones are named.
-func Merge(text string, dns brig.DNS, host, embedded bool) string {
+func Merge(text string, dns brig.DNS, host bool, own []string) string {
 	if host && len(dns.Servers)+len(dns.Search)+len(dns.Options) == 0 {
 		return text
 	}
@@ -90,8 +93,8 @@ func Merge(text string, dns brig.DNS, host, embedded bool) string {
 	if len(dns.Options) > 0 {
 		c.options = dns.Options
 	}
-	if embedded {
-		c.servers = []string{Embedded}
+	if len(own) > 0 {
+		c.servers = own[:min(len(own), maxServers)]
 		if !slices.ContainsFunc(c.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 			c.options = append(slices.Clone(c.options), "ndots:0")
 		}

@@ -19,7 +19,9 @@ func (k *keeper) set(s *State) (failed []error) {
 		zones[z.Network] = newZone(z, k.zones[z.Network])
 	}
 	k.zones, k.empty = zones, s.Empty()
-	return append(k.setPorts(s.Ports), k.setResolvers(s.Resolvers)...)
+	k.dropDesks(s.Resolvers)
+	failed = append(k.setPorts(s.Ports), k.setResolvers(s.Resolvers)...)
+	return append(failed, k.setDesks(s.Resolvers)...)
 }
 
 // setPorts frees what is not wanted before it opens what is new. The caller holds mu.

@@ -22,6 +22,7 @@ type Resolver struct {
 	Container string           // its ID
 	Netns     string           `json:",omitempty"` // path of its network namespace's file; served there at 127.0.0.11:53
 	Listen    []netip.AddrPort `json:",omitempty"` // without Netns: addresses of the keeper's own namespace
+	Clients   []netip.Addr     `json:",omitempty"` // with Listen: it is asked from these alone, and others may listen at the same addresses
 	Networks  []string         `json:",omitempty"` // IDs of the networks it is in: names are looked up in them, in this order
 	Names     []Name           `json:",omitempty"` // names only this container knows (links)
 	Servers   []string         `json:",omitempty"` // upstream servers in order, "ADDR" or "ADDR:PORT"

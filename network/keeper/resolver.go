@@ -68,24 +68,22 @@ func openResolver(r Resolver, v *visitor, all *atomic.Int32, log *slog.Logger) (
 		out.udp, out.tcp = append(out.udp, u), append(out.tcp, t)
 		return out, out.space.redirect(u.LocalAddr().(*net.UDPAddr).AddrPort().Port(), t.Addr().(*net.TCPAddr).AddrPort().Port())
 	}
+	if r.shared() {
+		return out, nil
+	}
 	for _, at := range r.Listen {
-		u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		u, t, err := listenAt(at)
 		if err != nil {
 			return out, err
 		}
-		out.udp = append(out.udp, u)
-		t, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), uint16(u.LocalAddr().(*net.UDPAddr).Port))))
-		if err != nil {
-			return out, err
-		}
-		out.tcp = append(out.tcp, t)
+		out.udp, out.tcp = append(out.udp, u), append(out.tcp, t)
 	}
 	return out, nil
 }
 
 // serves reports whether the sockets are where r wants them.
 func (r *resolver) serves(want *Resolver) bool {
-	return r.from.Netns == want.Netns && slices.Equal(r.from.Listen, want.Listen) && (r.space == nil || r.space.current())
+	return r.from.same(want) && (r.space == nil || r.space.current())
 }
 
 // look makes v what the container sees.
@@ -129,11 +127,12 @@ func serverAt(s string) (netip.AddrPort, error) {
 
 // serve begins to answer, once there is a view.
 func (r *resolver) serve() {
+	own := func(netip.Addr) *resolver { return r }
 	for _, u := range r.udp {
-		r.wg.Go(func() { r.serveUDP(u) })
+		r.wg.Go(func() { serveUDP(u, own, r.pause) })
 	}
 	for _, t := range r.tcp {
-		r.wg.Go(func() { r.serveTCP(t) })
+		r.wg.Go(func() { serveTCP(t, own, r.pause) })
 	}
 }
 
@@ -169,14 +168,19 @@ func (r *resolver) handle(raw []byte, tcp bool) (reply []byte, q *query) {
 	return r.view.Load().answer(raw, tcp)
 }
 
-func (r *resolver) serveUDP(u *net.UDPConn) {
+// serveUDP answers queries until pause says that u is closed. whose tells whose a query is; nil: nobody's.
+func serveUDP(u *net.UDPConn, whose func(netip.Addr) *resolver, pause func(error) bool) {
 	buf := make([]byte, maxQueryUDP)
 	for {
 		n, from, err := u.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			if !r.pause(err) {
+			if !pause(err) {
 				return
 			}
+			continue
+		}
+		r := whose(from.Addr())
+		if r == nil {
 			continue
 		}
 		reply, q := r.handle(buf[:n], false)
@@ -194,17 +198,16 @@ func (r *resolver) serveUDP(u *net.UDPConn) {
 }
 
 // pause waits after a socket's error; false: it is closed.
-func (r *resolver) pause(err error) bool {
-	if errors.Is(err, net.ErrClosed) || r.ctx.Err() != nil {
+func (r *resolver) pause(err error) bool { return r.ctx.Err() == nil && pauseAfter(err, r.log) }
+
+// pauseAfter waits a moment after a socket's error; false: it is closed.
+func pauseAfter(err error, log *slog.Logger) bool {
+	if errors.Is(err, net.ErrClosed) {
 		return false
 	}
-	r.log.Warn("a DNS socket failed; trying again", "err", err)
-	select {
-	case <-time.After(100 * time.Millisecond):
-		return true
-	case <-r.ctx.Done():
-		return false
-	}
+	log.Warn("a DNS socket failed; trying again", "err", err)
+	time.Sleep(100 * time.Millisecond)
+	return true
 }
 
 // later forwards q on a goroutine and gives the answer to send. With too many under way it returns a refusal.
@@ -212,11 +215,27 @@ func (r *resolver) later(q *query, send func([]byte)) []byte {
 	if !r.take() {
 		return refuse(q.raw, dns.RcodeRefused)
 	}
-	r.wg.Go(func() {
+	if !r.start(nil, func() {
 		defer r.give()
 		send(q.forward(r.ctx, r.view.Load().servers, r.dial))
-	})
+	}) {
+		r.give()
+	}
 	return nil
+}
+
+// start runs f on a goroutine that close waits for, with a client that close ends, or nil; false: it is closed, or has clients enough.
+func (r *resolver) start(c net.Conn, f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.clients == nil || c != nil && len(r.clients) >= maxClients {
+		return false
+	}
+	if c != nil {
+		r.clients[c] = true
+	}
+	r.wg.Go(f)
+	return true
 }
 
 func (r *resolver) take() bool {
@@ -243,34 +262,24 @@ func (r *resolver) dial(ctx context.Context, network string, s server) (net.Conn
 	return r.space.dial(ctx, network, s.at)
 }
 
-func (r *resolver) serveTCP(l *net.TCPListener) {
+// serveTCP is serveUDP for connections.
+func serveTCP(l *net.TCPListener, whose func(netip.Addr) *resolver, pause func(error) bool) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			if !r.pause(err) {
+			if !pause(err) {
 				return
 			}
 			continue
 		}
-		if !r.admit(c) {
-			c.Close()
-			continue
-		}
-		r.wg.Go(func() {
+		r := whose(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+		if r == nil || !r.start(c, func() {
 			defer r.dismiss(c)
 			r.serveClient(c)
-		})
+		}) {
+			c.Close()
+		}
 	}
-}
-
-func (r *resolver) admit(c net.Conn) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.clients == nil || len(r.clients) >= maxClients {
-		return false
-	}
-	r.clients[c] = true
-	return true
 }
 
 func (r *resolver) dismiss(c net.Conn) {

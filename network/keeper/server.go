@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,6 +48,7 @@ type keeper struct {
 	empty     bool // the last state was
 	zones     map[string]*zone
 	resolvers map[string]*resolver // by container
+	desks     map[netip.AddrPort]*desk
 	ports     map[hostKey]*port
 	reserved  map[hostKey]bool // of ports: not yet in any state
 }
@@ -72,7 +74,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) (err error) {
 	}
 	k := &keeper{
 		log: log, empty: true, ended: make(chan struct{}), clients: map[net.Conn]bool{}, zones: map[string]*zone{},
-		resolvers: map[string]*resolver{}, ports: map[hostKey]*port{}, reserved: map[hostKey]bool{},
+		resolvers: map[string]*resolver{}, desks: map[netip.AddrPort]*desk{}, ports: map[hostKey]*port{}, reserved: map[hostKey]bool{},
 	}
 	if k.visitor, err = newVisitor(); err != nil {
 		return err
@@ -129,6 +131,9 @@ func (k *keeper) close() {
 		p.close()
 	}
 	var wg sync.WaitGroup
+	for _, d := range k.desks {
+		wg.Go(d.close)
+	}
 	for _, r := range k.resolvers {
 		wg.Go(r.close)
 	}

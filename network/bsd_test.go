@@ -1,0 +1,701 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+)
+
+// bsd is a FreeBSD host that keeps its state, as far as the commands of bsd_plan.go change it. It takes them as ifconfig.c, jail.c and their
+// like of FreeBSD 13.2 read them, and prints what those print; what it doesn't know is an error.
+type bsd struct {
+	nics    map[string]*fakeNIC // by jail, "" for the host's, a slash, and name
+	order   []string
+	jails   map[string]int // children
+	routes  map[string]route
+	anchors map[string]string
+	sysctls map[string]string
+	epairs  int
+	pf      bool
+	main    string
+	skip    bool     // lo0
+	back    []string // interfaces that came back to the host from jails that ended
+	fail    string   // commands that contain it fail
+}
+
+type fakeNIC struct {
+	nic
+	mac, epair string // the other end's number
+	mtu        int
+	private    []string
+	inet6      bool
+}
+
+func newBSD() *bsd {
+	b := &bsd{nics: map[string]*fakeNIC{}, jails: map[string]int{}, routes: map[string]route{}, anchors: map[string]string{}, pf: true,
+		sysctls: map[string]string{"net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0", "kern.features.inet6": "1"},
+		main:    "nat-anchor \"brig/*\" all\nrdr-anchor \"brig/*\" all\nanchor \"brig/*\" all\n"}
+	b.put("", "em0", &fakeNIC{nic: nic{up: true, addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("fe80::1/64")}}, mtu: 1500})
+	b.put("", "lo0", &fakeNIC{nic: nic{up: true, loopback: true, groups: []string{"lo"}, addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}}})
+	return b
+}
+
+func (b *bsd) put(jail, name string, n *fakeNIC) {
+	n.name = name
+	b.nics[jail+"/"+name] = n
+	b.order = append(b.order, jail+"/"+name)
+}
+
+func (b *bsd) drop(jail, name string) {
+	delete(b.nics, jail+"/"+name)
+	b.order = slices.DeleteFunc(b.order, func(k string) bool { return k == jail+"/"+name })
+	if jail == "" {
+		for _, n := range b.nics {
+			n.members = slices.DeleteFunc(n.members, func(m string) bool { return m == name })
+		}
+	}
+}
+
+func (b *bsd) run(_ context.Context, stdin string, argv ...string) (string, error) {
+	if line := strings.Join(argv, " "); b.fail != "" && strings.Contains(line, b.fail) {
+		return "", errors.New(line + ": exit status 1: Input/output error")
+	}
+	jail := ""
+	if argv[0] == "jexec" {
+		if _, there := b.jails[argv[1]]; !there {
+			return "", errors.New(`jexec: jail "` + argv[1] + `" not found`)
+		}
+		jail, argv = argv[1], argv[2:]
+	}
+	switch argv[0] {
+	case "ifconfig":
+		return b.ifconfig(jail, argv[1:])
+	case "route":
+		return b.route(jail, argv[1:])
+	case "jail":
+		return "", b.jail(argv[1:])
+	case "jls":
+		var out string
+		for _, name := range slices.Sorted(maps.Keys(b.jails)) {
+			out += fmt.Sprintf("%s %d\n", name, b.jails[name])
+		}
+		return out, nil
+	case "pfctl":
+		return b.pfctl(stdin, argv[1:])
+	case "sysctl":
+		if argv[1] == "-n" {
+			if v, ok := b.sysctls[argv[2]]; ok {
+				return v + "\n", nil
+			}
+			return "", errors.New("sysctl: unknown oid '" + argv[2] + "'")
+		}
+		name, value, _ := strings.Cut(argv[1], "=")
+		b.sysctls[name] = value
+		return "", nil
+	}
+	return "", fmt.Errorf("%s: no such program", argv[0])
+}
+
+func (b *bsd) jail(argv []string) error {
+	if argv[0] == "-R" {
+		if _, there := b.jails[argv[1]]; !there {
+			return errors.New(`jail: "` + argv[1] + `" not found`)
+		}
+		delete(b.jails, argv[1])
+		for key, n := range maps.Clone(b.nics) { // they come back with the names that they have
+			if name, in := strings.CutPrefix(key, argv[1]+"/"); in {
+				b.drop(argv[1], name)
+				if name != "lo0" {
+					b.back = append(b.back, name)
+					b.put("", name, n)
+				}
+			}
+		}
+		return nil
+	}
+	name, named := strings.CutPrefix(argv[1], "name=")
+	if argv[0] != "-c" || !named || !slices.Contains(argv, "vnet") || !slices.Contains(argv, "persist") || !slices.Contains(argv, "path=/") {
+		return fmt.Errorf("jail: usage: %q", argv)
+	}
+	if _, there := b.jails[name]; there {
+		return errors.New(`jail: jail "` + name + `" already exists`)
+	}
+	b.jails[name] = 0
+	b.put(name, "lo0", &fakeNIC{nic: nic{loopback: true}})
+	return nil
+}
+
+func (b *bsd) route(jail string, argv []string) (string, error) {
+	key := jail + argv[2]
+	r, there := b.routes[key]
+	if there && b.nics[jail+"/"+r.iface] == nil { // it went with its interface
+		delete(b.routes, key)
+		there = false
+	}
+	switch {
+	case argv[0] != "-n" || argv[3] != "default":
+	case argv[1] == "get" && there:
+		return fmt.Sprintf("   route to: default\ndestination: default\n       mask: default\n    gateway: %s\n        fib: 0\n  interface: %s\n      flags: <UP,GATEWAY,DONE,STATIC>\n", r.via, r.iface), nil
+	case argv[1] == "get" || argv[1] == "delete" && !there:
+		return "", errors.New("route: route has not been found")
+	case argv[1] == "delete":
+		delete(b.routes, key)
+		return "delete net default\n", nil
+	case argv[1] == "add" && there:
+		return "", errors.New("route: writing to routing socket: File exists")
+	case argv[1] == "add":
+		gw := netip.MustParseAddr(argv[4])
+		for key2, n := range b.nics {
+			for _, a := range n.addrs {
+				if strings.HasPrefix(key2, jail+"/") && a.Contains(gw) {
+					b.routes[key] = route{n.name, gw}
+					return "", nil
+				}
+			}
+		}
+		return "", errors.New("route: writing to routing socket: Network is unreachable")
+	}
+	return "", fmt.Errorf("route: %q", argv)
+}
+
+func (b *bsd) pfctl(stdin string, argv []string) (string, error) {
+	line := strings.Join(argv, " ")
+	anchor, rest, _ := strings.Cut(strings.TrimPrefix(line, "-a "), " ")
+	switch {
+	case line == "-s info":
+		return map[bool]string{true: "Status: Enabled for 0 days 00:00:12           Debug: Urgent\n", false: "Status: Disabled\n"}[b.pf], nil
+	case line == "-s nat":
+		return b.main, nil
+	case line == "-s rules":
+		return "", nil
+	case line == "-v -s Interfaces -i lo0":
+		return map[bool]string{true: "lo0 (skip)\n", false: "lo0\n"}[b.skip], nil
+	case !strings.HasPrefix(line, "-a "):
+		return "", fmt.Errorf("pfctl: %q", argv)
+	case rest == "-f -":
+		b.anchors[anchor] = stdin
+		return "", nil
+	case rest == "-F all":
+		delete(b.anchors, anchor)
+		return "", nil
+	case rest == "-s nat" || rest == "-s rules":
+		var out string
+		for l := range strings.Lines(b.anchors[anchor]) {
+			first, _, _ := strings.Cut(l, " ")
+			if rest == "-s nat" && slices.Contains([]string{"nat", "rdr", "no"}, first) || rest == "-s rules" && slices.Contains([]string{"pass", "block"}, first) {
+				out += l
+			}
+		}
+		return out, nil
+	}
+	return "", fmt.Errorf("pfctl: %q", argv)
+}
+
+func (b *bsd) list(jail string) string {
+	var out strings.Builder
+	for _, key := range b.order {
+		n := b.nics[key]
+		if key != jail+"/"+n.name {
+			continue
+		}
+		flags := "8802<BROADCAST,SIMPLEX,MULTICAST>"
+		switch {
+		case n.loopback:
+			flags = "8049<UP,LOOPBACK,RUNNING,MULTICAST>"
+		case n.up:
+			flags = "8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST>"
+		}
+		fmt.Fprintf(&out, "%s: flags=%s metric 0 mtu %d\n", n.name, flags, n.mtu)
+		if n.descr != "" {
+			fmt.Fprintf(&out, "\tdescription: %s\n", n.descr)
+		}
+		for _, a := range n.addrs {
+			if a.Addr().Is4() {
+				fmt.Fprintf(&out, "\tinet %s broadcast %s\n", a, broadcast(a))
+			} else {
+				fmt.Fprintf(&out, "\tinet6 %s%%%s/%d scopeid 0x2\n", a.Addr(), n.name, a.Bits())
+			}
+		}
+		for _, m := range n.members {
+			fmt.Fprintf(&out, "\tmember: %s flags=143<LEARNING,DISCOVER,AUTOEDGE,AUTOPTP>\n\t        ifmaxaddr 0 port 5 priority 128 path cost 2000\n", m)
+		}
+		if len(n.groups) > 0 {
+			fmt.Fprintf(&out, "\tgroups: %s\n", strings.Join(n.groups, " "))
+		}
+		out.WriteString("\tnd6 options=29<PERFORMNUD,IFDISABLED,AUTO_LINKLOCAL>\n")
+	}
+	return out.String()
+}
+
+func (b *bsd) ifconfig(jail string, argv []string) (string, error) {
+	if strings.Join(argv, " ") == "-f inet:cidr,inet6:cidr -a" {
+		return b.list(jail), nil
+	}
+	name, argv := argv[0], argv[1:]
+	print := ""
+	if argv[0] == "create" {
+		argv = argv[1:]
+		switch name {
+		case "bridge":
+			name = fmt.Sprintf("bridge%d", len(b.nics))
+			b.put(jail, name, &fakeNIC{nic: nic{groups: []string{"bridge"}}, mtu: 1500})
+		case "epair":
+			unit := fmt.Sprint(b.epairs)
+			b.epairs++
+			for _, end := range []string{"b", "a"} {
+				name = "epair" + unit + end
+				b.put(jail, name, &fakeNIC{nic: nic{groups: []string{"epair"}}, mtu: 1500, epair: unit})
+			}
+		default:
+			return "", errors.New("ifconfig: SIOCIFCREATE2: Invalid argument")
+		}
+		print = name + "\n"
+	}
+	n := b.nics[jail+"/"+name]
+	if n == nil {
+		return "", errors.New("ifconfig: interface " + name + " does not exist")
+	}
+	if len(argv) > 0 && slices.Contains([]string{"ether", "inet", "inet6"}, argv[0]) {
+		rest, err := b.address(n, argv)
+		if err != nil {
+			return "", err
+		}
+		argv = rest
+	}
+	for len(argv) > 0 {
+		if slices.Contains([]string{"up", "destroy"}, argv[0]) {
+			argv = append([]string{argv[0], ""}, argv[1:]...)
+		}
+		if len(argv) < 2 {
+			return "", fmt.Errorf("ifconfig: '%s' requires argument", argv[0])
+		}
+		if err := b.set(jail, n, argv[0], argv[1]); err != nil {
+			return "", err
+		}
+		argv = argv[2:]
+	}
+	if print != "" {
+		print = n.name + "\n"
+	}
+	return print, nil
+}
+
+// address does what follows an address family.
+func (b *bsd) address(n *fakeNIC, argv []string) (rest []string, err error) {
+	switch {
+	case argv[0] == "ether":
+		n.mac = argv[1]
+		return argv[2:], nil
+	case argv[0] == "inet6" && (argv[1] == "ifdisabled" || argv[1] == "-ifdisabled"):
+		n.inet6 = argv[1] == "-ifdisabled"
+		for rest = argv[2:]; len(rest) > 0; rest = rest[1:] {
+			if !slices.Contains([]string{"no_dad", "auto_linklocal", "-accept_rtadv"}, rest[0]) {
+				return nil, fmt.Errorf("ifconfig: %q", argv)
+			}
+		}
+		return nil, nil
+	case argv[2] == "-alias":
+		a := netip.MustParseAddr(argv[1])
+		n.addrs = slices.DeleteFunc(n.addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+		return argv[3:], nil
+	}
+	text := argv[1]
+	argv = argv[2:]
+	if argv[0] == "prefixlen" {
+		text, argv = text+"/"+argv[1], argv[2:]
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return nil, err
+	}
+	if argv[0] == "alias" {
+		argv = argv[1:]
+	}
+	n.addrs = append(n.addrs, p)
+	return argv, nil
+}
+
+func (b *bsd) set(jail string, n *fakeNIC, key, value string) error {
+	switch key {
+	case "up":
+		n.up = true
+	case "name":
+		if b.nics[jail+"/"+value] != nil {
+			return errors.New("ifconfig: ioctl SIOCSIFNAME (set name): File exists")
+		}
+		b.drop(jail, n.name)
+		b.put(jail, value, n)
+	case "descr":
+		n.descr = value
+	case "mtu":
+		fmt.Sscan(value, &n.mtu)
+	case "group":
+		if strings.ContainsAny(value[len(value)-1:], "0123456789") {
+			return errors.New("ifconfig: setifgroup: group names may not end in a digit")
+		}
+		if !slices.Contains(n.groups, value) {
+			n.groups = append(n.groups, value)
+		}
+	case "addm":
+		m := b.nics[jail+"/"+value]
+		if m == nil {
+			return errors.New("ifconfig: BRDGADD " + value + ": No such file or directory")
+		}
+		for _, x := range b.nics {
+			if slices.Contains(x.members, value) {
+				return errors.New("ifconfig: BRDGADD " + value + ": Device busy")
+			}
+		}
+		if len(n.members) == 0 {
+			n.mtu = m.mtu
+		} else if n.mtu != m.mtu {
+			return errors.New("ifconfig: BRDGADD " + value + ": Invalid argument")
+		}
+		n.members = append(n.members, value)
+	case "deletem":
+		n.members = slices.DeleteFunc(n.members, func(m string) bool { return m == value })
+	case "private":
+		n.private = append(n.private, value)
+	case "vnet":
+		if _, there := b.jails[value]; !there {
+			return errors.New(`ifconfig: jail "` + value + `" not found`)
+		}
+		b.drop(jail, n.name)
+		b.put(value, n.name, n)
+	case "destroy":
+		for k, x := range maps.Clone(b.nics) {
+			if x == n || n.epair != "" && x.epair == n.epair {
+				in, name, _ := strings.Cut(k, "/")
+				b.drop(in, name)
+			}
+		}
+	default:
+		return fmt.Errorf("ifconfig: %q of %s", key, n.name)
+	}
+	return nil
+}
+
+// on makes a host of brig's on it.
+func (b *bsd) on(instance string) *bsdHost {
+	return &bsdHost{commands: commands{instance}, log: slog.New(slog.DiscardHandler), run: b.run,
+		routes: func(string) ([]netip.Prefix, error) { return nil, nil }}
+}
+
+// state lists what of brig's is on the host.
+func (b *bsd) state() (out []string) {
+	for k, n := range b.nics {
+		if k != "/em0" && n.name != "lo0" {
+			out = append(out, k)
+		}
+	}
+	for j := range b.jails {
+		out = append(out, "jail "+j)
+	}
+	for a := range b.anchors {
+		out = append(out, "anchor "+a)
+	}
+	slices.Sort(out)
+	return out
+}
+
+const (
+	inst  = "1a2b3c4d"
+	first = brig.ID("00000000000000010000000000000001")
+)
+
+func testNetwork(bridge string, internal bool, nets ...string) *brig.Network {
+	w := &brig.Network{Bridge: bridge, Internal: internal}
+	for _, n := range nets {
+		p := netip.MustParsePrefix(n)
+		w.Subnets, w.IPv6 = append(w.Subnets, brig.Subnet{Prefix: p, Gateway: p.Addr().Next()}), w.IPv6 || p.Addr().Is6()
+	}
+	return w
+}
+
+func testLeg(ep brig.ID, bridge, iface, addr4, addr6 string) leg {
+	l := leg{Endpoint: brig.Endpoint{EndpointID: ep, Iface: iface, MAC: "02:42:0a:00:00:02", Addr4: netip.MustParsePrefix(addr4)}, bridge: bridge}
+	if addr6 != "" {
+		l.Addr6 = netip.MustParsePrefix(addr6)
+	}
+	return l
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBSDLife(t *testing.T) {
+	b := newBSD()
+	h := b.on(inst)
+	name, ep := h.bridgeName(), brig.ID("abcdef0123456789")
+	must(t, h.ensure(testNetwork(name, false, "172.17.0.0/16", "fd00:17::/64"), bridgeOptions{}))
+	if b.sysctls["net.inet.ip.forwarding"] != "1" || b.sysctls["net.inet6.ip6.forwarding"] != "1" {
+		t.Errorf("the host forwards nothing: %v", b.sysctls)
+	}
+	l := testLeg(ep, name, "eth0", "172.17.0.2/16", "fd00:17::2/64")
+	l.mtu, l.isolated = 1400, true
+	gw := netip.MustParseAddr("172.17.0.1")
+	must(t, h.plug(first, []leg{l}, defaults{[]route{{"eth0", gw}, {"eth0", netip.MustParseAddr("fd00:17::1")}}, []string{"eth0"}}))
+	must(t, h.program([]bridge{testBridge(name, "172.17.0.0/16")}, nil))
+
+	jail := "brignet-1a2b3c4d-0000000000000001"
+	inner, outer, br := b.nics[jail+"/eth0"], b.nics["/v1a2b-abcdef01"], b.nics["/"+name]
+	if inner == nil || outer == nil || br == nil {
+		t.Fatalf("there is %q\n%s", b.state(), b.list(""))
+	}
+	if inner.mac != l.MAC || inner.mtu != 1400 || !inner.up || !inner.inet6 || fmt.Sprint(inner.addrs) != "[172.17.0.2/16 fd00:17::2/64]" || outer.mtu != 1400 || !outer.up {
+		t.Errorf("inside %+v, outside %+v", inner, outer)
+	}
+	if !slices.Contains(outer.groups, groupOf(name)) || !slices.Contains(br.groups, groupOf(name)) || !slices.Equal(br.members, []string{outer.name}) || !slices.Equal(br.private, br.members) {
+		t.Errorf("the bridge %+v, its member %+v", br, outer)
+	}
+	if lo := b.nics[jail+"/lo0"]; !lo.up || len(lo.addrs) != 1 || b.routes[jail+"-inet"].via != gw || b.routes[jail+"-inet6"].iface != "eth0" {
+		t.Errorf("lo0 %+v, routes %v", lo, b.routes)
+	}
+	if got, err := h.members(); err != nil || got[outer.name] != name || !h.hasNetns(first) || h.hasNetns("ffffffffffffffff") || !h.bridged(name) {
+		t.Errorf("members %v, %v", got, err)
+	}
+	if gone := h.missing(); len(gone) > 0 {
+		t.Errorf("missing: %q", gone)
+	}
+	second := testLeg("1111111122222222", name, "eth1", "172.17.0.3/16", "")
+	second.mtu = 1400
+	must(t, h.add(first, []leg{second}, defaults{[]route{{"eth1", netip.MustParseAddr("172.17.0.9")}}, []string{"eth0", "eth1"}}))
+	if r := b.routes[jail+"-inet"]; r.via.String() != "172.17.0.9" || b.routes[jail+"-inet6"].iface != "" || b.nics[jail+"/eth1"].inet6 {
+		t.Errorf("after another link: routes %v", b.routes)
+	}
+	must(t, h.unplug(second.EndpointID))
+	must(t, h.unplug(second.EndpointID))
+	if strays, err := h.strays(map[brig.ID][]brig.ID{first: {ep}}, map[string]bool{name: true}); err != nil || len(strays) > 0 {
+		t.Errorf("strays %q, %v", strays, err)
+	}
+	must(t, h.release(first))
+	must(t, h.release(first))
+	if got := b.state(); !slices.Equal(got, []string{"/" + name, "anchor brig/" + inst}) {
+		t.Errorf("after the container: %q", got)
+	}
+	must(t, h.remove())
+	if got := b.state(); len(got) > 0 || len(b.back) > 0 {
+		t.Errorf("after all: %q", got)
+	}
+}
+
+// A route by an interface of the container's own is left alone.
+func TestBSDRoutesOfContainers(t *testing.T) {
+	b := newBSD()
+	h := b.on(inst)
+	must(t, h.ensure(testNetwork("br0", false, "10.0.0.0/24"), bridgeOptions{}))
+	must(t, h.plug(first, []leg{testLeg("abcdef01", "br0", "eth0", "10.0.0.2/24", "")}, defaults{nil, []string{"eth0"}}))
+	jail := h.jail(first)
+	b.put(jail, "tun0", &fakeNIC{nic: nic{addrs: []netip.Prefix{netip.MustParsePrefix("10.5.0.2/24")}}})
+	own := route{"tun0", netip.MustParseAddr("10.5.0.1")}
+	b.routes[jail+"-inet"] = own
+	must(t, h.reroute(first, defaults{[]route{{"eth0", netip.MustParseAddr("10.0.0.1")}}, []string{"eth0"}}))
+	if b.routes[jail+"-inet"] != own {
+		t.Errorf("routes %v", b.routes)
+	}
+}
+
+// Whatever step fails, nothing but the jail is left, and release takes that.
+func TestBSDUndoesWhatFails(t *testing.T) {
+	for _, step := range []string{"epair create", " name v1a2b", "addm", " vnet ", " name eth0", "ifconfig eth0 inet ", "ifconfig eth0 up", "route -n add", "lo0 inet", "jail -c"} {
+		b := newBSD()
+		h := b.on(inst)
+		must(t, h.ensure(testNetwork("br0", false, "10.0.0.0/24"), bridgeOptions{}))
+		before := b.state()
+		b.fail = step
+		err := h.plug(first, []leg{testLeg("abcdef01", "br0", "eth0", "10.0.0.2/24", "")}, defaults{[]route{{"eth0", netip.MustParseAddr("10.0.0.1")}}, []string{"eth0"}})
+		if !says(err, "Input/output error") {
+			t.Errorf("%q: %v", step, err)
+		}
+		b.fail = ""
+		if step != "route -n add" { // then the link is there, and its jail too
+			for _, s := range b.state() {
+				if !slices.Contains(before, s) && s != "jail "+h.jail(first) {
+					t.Errorf("%q leaves %s", step, s)
+				}
+			}
+		}
+		must(t, h.release(first))
+		if got := b.state(); !slices.Equal(got, before) {
+			t.Errorf("%q leaves %q", step, got)
+		}
+	}
+}
+
+// What a killed brigd leaves at any step is found by what is written on it, and nothing of others is.
+func TestBSDSweep(t *testing.T) {
+	b := newBSD()
+	h, other := b.on(inst), b.on("99999999")
+	must(t, h.ensure(testNetwork(h.bridgeName(), false, "10.0.0.0/24"), bridgeOptions{}))
+	must(t, h.ensure(testNetwork("users0", false, "10.1.0.0/24"), bridgeOptions{})) // known by its description alone
+	must(t, other.ensure(testNetwork(other.bridgeName(), false, "10.2.0.0/24"), bridgeOptions{}))
+	must(t, other.plug(first, []leg{testLeg("abcdef01", other.bridgeName(), "eth0", "10.2.0.2/24", "")}, defaults{}))
+	must(t, h.plug(first, []leg{testLeg("abcdef02", h.bridgeName(), "eth0", "10.0.0.2/24", "")}, defaults{}))
+	kept := b.state()
+	id := brig.ID("00000000000000020000000000000001")
+	for step := range 3 {
+		out, err := h.do(h.makeEpair(id, "abcdef03")...)
+		must(t, err)
+		a, end, err := parseCreated(out)
+		must(t, err)
+		l := testLeg("abcdef03", h.bridgeName(), "eth0", "10.0.0.3/24", "")
+		if step > 0 {
+			must(t, h.all(h.makeJail(id), h.hostEnd(a, &l)))
+		}
+		if step > 1 {
+			must(t, h.all(h.join(&l), moveIn(end, h.jail(id)), inJail(h.jail(id), innerEnd(end, &l))))
+		}
+		keep, bridges := map[brig.ID][]brig.ID{first: {"abcdef02"}}, map[string]bool{h.bridgeName(): true, "users0": true}
+		if removed, err := h.sweep(keep, bridges); err != nil || !removed {
+			t.Errorf("step %d: %t, %v", step, removed, err)
+		}
+		if got := b.state(); !slices.Equal(got, kept) {
+			t.Errorf("step %d: %q are left, not %q", step, got, kept)
+		}
+		if removed, err := h.sweep(keep, bridges); err != nil || removed {
+			t.Errorf("step %d, once more: %t, %v", step, removed, err)
+		}
+	}
+	if len(b.back) > 0 {
+		t.Errorf("%q came back from jails that ended before their links", b.back)
+	}
+	b.jails[h.jail(first)] = 1 // a jail of a container lives in it, but no record is there
+	must(t, h.remove())
+	for _, s := range b.state() {
+		if !strings.Contains(s, "99999999") && !strings.HasPrefix(s, "/v9999") && s != "jail "+h.jail(first) {
+			t.Errorf("%s is left", s)
+		}
+	}
+	if _, there := b.jails[h.jail(first)]; !there {
+		t.Error("a container's jail was ended")
+	}
+}
+
+func TestBSDHeals(t *testing.T) {
+	b := newBSD()
+	h := b.on(inst)
+	w := testNetwork("br0", false, "10.0.0.0/24")
+	must(t, h.ensure(w, bridgeOptions{}))
+	l := testLeg("abcdef01", "br0", "eth0", "10.0.0.2/24", "")
+	must(t, h.plug(first, []leg{l}, defaults{}))
+	bs := []bridge{testBridge("br0", "10.0.0.0/24")}
+	must(t, h.program(bs, nil))
+	for _, c := range []struct {
+		what string
+		harm func()
+	}{
+		{"rules are flushed", func() { delete(b.anchors, pfAnchor(inst)) }},
+		{"rules are changed", func() { b.anchors[pfAnchor(inst)] += "pass in all\n" }},
+		{"another way out", func() {
+			b.put("", "em1", &fakeNIC{nic: nic{up: true, addrs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}}})
+		}},
+		{"local answers are seen", func() { b.sysctls["net.pf.filter_local"] = "1" }},
+		{"and no longer, on lo0", func() { b.skip = true }},
+		{"a bridge without a group", func() { b.nics["/br0"].groups = []string{"bridge"} }},
+		{"a bridge that is gone", func() { b.drop("", "br0") }},
+		{"a bridge that is down", func() { b.nics["/br0"].up = false }},
+		{"a link outside", func() { b.nics["/br0"].members = nil }},
+		{"a link without a group", func() { b.nics["/v1a2b-abcdef01"].groups = []string{"epair"} }},
+	} {
+		what := c.what
+		c.harm()
+		links, err := h.members()
+		must(t, err)
+		if len(h.missing()) == 0 && h.bridged("br0") && links["v1a2b-abcdef01"] == "br0" {
+			t.Errorf("%s: nobody notices", what)
+		}
+		must(t, h.ensure(w, bridgeOptions{})) // as remake does
+		if links, err = h.members(); err != nil || links["v1a2b-abcdef01"] != "br0" {
+			must(t, h.enslave(l))
+		}
+		must(t, h.program(bs, nil))
+		links, err = h.members()
+		must(t, err)
+		if gone := h.missing(); len(gone) > 0 || !h.bridged("br0") || links["v1a2b-abcdef01"] != "br0" || len(b.nics["/br0"].addrs) != 1 {
+			t.Errorf("%s: not mended: %q, %v, %+v", what, gone, links, b.nics["/br0"])
+		}
+	}
+}
+
+func TestBSDFirewallIsAsked(t *testing.T) {
+	w := testNetwork("br0", false, "10.0.0.0/24")
+	for what, c := range map[string]struct {
+		harm func(*bsd)
+		want string
+	}{
+		"off":        {func(b *bsd) { b.pf = false }, "pf is off (service pf enable; service pf start)"},
+		"no anchors": {func(b *bsd) { b.main = "anchor \"other/*\" all\n" }, `pf.conf lacks nat-anchor "brig/*" and rdr-anchor "brig/*" and anchor "brig/*"`},
+		"one is not": {func(b *bsd) {
+			b.main = "nat-anchor \"brig/*\" all\nrdr-anchor \"brig/*\" all\nanchor \"brig/*x\" all\n"
+		}, `pf.conf lacks anchor "brig/*":`},
+	} {
+		b := newBSD()
+		c.harm(b)
+		h := b.on(inst)
+		err := h.ensure(w, bridgeOptions{})
+		if !says(err, c.want) || errs.KindOf(err) != errs.Unavailable || len(b.state()) > 0 {
+			t.Errorf("%s: %v; %q is there", what, err, b.state())
+		}
+		if notes := h.notes(false); len(notes) == 0 || !strings.Contains(notes[0], c.want) {
+			t.Errorf("%s: notes %q", what, notes)
+		}
+	}
+	b := newBSD()
+	h := b.on(inst)
+	if notes := h.notes(true); len(notes) != 2 || !strings.Contains(notes[0], "sysctl net.inet.ip.forwarding=1") || !strings.Contains(notes[1], "no net.pf.filter_local") {
+		t.Errorf("notes %q", notes)
+	}
+	b.sysctls["net.pf.filter_local"], b.sysctls["net.inet.ip.forwarding"] = "0", "1"
+	if notes := h.notes(true); len(notes) != 1 || !strings.Contains(notes[0], "(sysctl net.pf.filter_local=1)") {
+		t.Errorf("notes %q", notes)
+	}
+	b.sysctls["net.pf.filter_local"], b.skip = "1", true
+	if notes := h.notes(true); len(notes) != 1 || !strings.Contains(notes[0], "skip lo0") {
+		t.Errorf("notes %q", notes)
+	}
+	b.skip = false
+	if notes := h.notes(true); len(notes) > 0 {
+		t.Errorf("notes %q", notes)
+	}
+}
+
+// Names that a request chooses don't get to be options of programs, nor settings be passed over.
+func TestBSDRefuses(t *testing.T) {
+	b := newBSD()
+	h := b.on(inst)
+	for _, name := range []string{"-a", "a b", `a"b`} {
+		if err := h.ensure(testNetwork(name, false, "10.0.0.0/24"), bridgeOptions{}); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("bridge %q: %v", name, err)
+		}
+	}
+	if err := h.ensure(testNetwork("em0", false, "10.0.0.0/24"), bridgeOptions{}); errs.KindOf(err) != errs.Forbidden {
+		t.Errorf("em0 is taken for a bridge: %v", err)
+	}
+	must(t, h.ensure(testNetwork("br0", false, "10.0.0.0/24"), bridgeOptions{}))
+	for want, change := range map[errs.Kind]func(*leg){
+		errs.Invalid:        func(l *leg) { l.Iface = "-l" },
+		errs.NotImplemented: func(l *leg) { l.Spec.DriverOpts = map[string]string{optSysctls: "net.ipv4.conf.IFNAME.log_martians=1"} },
+	} {
+		l := testLeg("abcdef01", "br0", "eth0", "10.0.0.2/24", "")
+		change(&l)
+		if err := h.plug(first, []leg{l}, defaults{}); errs.KindOf(err) != want {
+			t.Errorf("%v: %v", want, err)
+		}
+	}
+	if err := h.bind("00000000000000090000", 7); errs.KindOf(err) != errs.NotImplemented {
+		t.Errorf("a jail that has no stack of its own: %v", err)
+	}
+}
