@@ -5,6 +5,9 @@ GO       ?= go
 VERSION  := 0.1.0+$(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := brigd brig brig-shim brig-net
+ifeq ($(shell $(GO) env GOOS),freebsd)
+PROGRAMS += brig-jail
+endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 

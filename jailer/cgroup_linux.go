@@ -222,39 +222,6 @@ func (g *cgroups) kill(ctx context.Context, cgroup string) error {
 	}
 }
 
-// killAndWait kills pid if still says that it is the right one, checked once its pidfd holds it.
-func killAndWait(ctx context.Context, pid int, still func() bool) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH || err == unix.EINVAL {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if !still() {
-		return nil
-	}
-	if err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-		return err
-	}
-	return waitPidfd(ctx, fd)
-}
-
-// waitPidfd returns when the process of a pidfd has ended.
-func waitPidfd(ctx context.Context, fd int) error {
-	for ctx.Err() == nil {
-		// The kernel can't wait for a context: look at it twice a second.
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 500)
-		if n > 0 {
-			return nil
-		}
-		if err != nil && err != unix.EINTR {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
 // remove removes cgroup everywhere, with what it contains. One that is not there is removed already.
 func (g *cgroups) remove(cgroup string) error {
 	var failed []error

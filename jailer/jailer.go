@@ -14,11 +14,12 @@ import (
 
 // Config is what a Jailer needs.
 type Config struct {
-	Runtime  string // path of an OCI runtime; "auto" or "": crun if it can start here, else runc
+	Runtime  string // path of an OCI runtime; "auto" or "": crun if it can start here, else runc. On FreeBSD brig-jail's, beside the shim
 	Shim     string // path of brig-shim
 	Instance string // of this brig; names its cgroups and shims
 	RunDir   string // directory of all jails' run directories; "" : Sweep leaves stale directories alone
 	Log      *slog.Logger
+	Ruleset  int           // devfs ruleset for jails' /dev, brig's own; 0: one of brig's choice. FreeBSD alone
 	Linger   time.Duration // how long a shim stays that has no process and that nobody talks to; 0: a minute
 }
 

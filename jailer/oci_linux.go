@@ -2,9 +2,7 @@ package jailer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,7 +11,6 @@ import (
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
-	"github.com/brigd/brig/internal/logfile/logline"
 	"github.com/brigd/brig/internal/undo"
 	"github.com/brigd/brig/jailer/ocispec"
 	"github.com/brigd/brig/jailer/shim"
@@ -26,9 +23,6 @@ const (
 	cgroupName = "cgroup" // the jail's cgroup, absolute in each hierarchy
 	stateName  = "rt"     // the OCI runtime's own
 )
-
-// handleVersion is the version of Handles made here.
-const handleVersion = 1
 
 // Create writes the bundle and starts the shim. See runtime.Jails.
 func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warnings []string, err error) {
@@ -105,19 +99,6 @@ func (j *Jailer) input(b *brig.Jail, group string) (*ocispec.Input, error) {
 	return in, err
 }
 
-// findUser looks a user up in the container's own files, opened so that no link leads out of root.
-func findUser(root, name string, add []string) (ocispec.User, error) {
-	files := [2]io.ReadSeeker{}
-	for i, p := range []string{"etc/passwd", "etc/group"} {
-		f, err := openIn(root, p)
-		if err == nil {
-			defer f.Close()
-			files[i] = f
-		}
-	}
-	return ocispec.FindUser(name, add, files[0], files[1])
-}
-
 // openIn opens a regular file beneath root, which every link is resolved in.
 func openIn(root, path string) (*os.File, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -171,54 +152,6 @@ func makeCwd(root, cwd string) error {
 	return nil
 }
 
-// spawnShim listens on the socket, so that clients can connect at once, and starts the shim with it.
-func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, err error) {
-	listener, err := listenIn(b.Dir)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer listener.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer null.Close()
-	stderr, err := os.OpenFile(filepath.Join(b.Dir, shim.StderrName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer stderr.Close()
-	syslog, err := syslogOf(b.Log.Syslog)
-	if err != nil {
-		return 0, 0, err
-	}
-	c := shim.Config{
-		Log:      logline.Options{MaxSize: b.Log.MaxSize, MaxFiles: b.Log.MaxFiles, Compress: b.Log.Compress, Attrs: b.Log.Attrs},
-		Syslog:   syslog,
-		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, Hide: j.runtime.hide, OOMFile: j.groups.oomFile(group),
-		TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, Linger: j.cfg.Linger,
-	}
-	files := []*os.File{null, null, stderr, listener}
-	if program := j.runtime.sealed.open(); program != nil {
-		defer program.Close()
-		files, c.Sealed = append(files, program), true
-	}
-	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
-		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", shim.LogVariable + "=" + c.LogSettings()},
-		Files: files, Sys: &unix.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	pid = p.Pid
-	p.Release()
-	j.mu.Lock()
-	j.children[pid] = true
-	j.mu.Unlock()
-	start, err = startTime(pid)
-	return pid, start, err
-}
-
 // listenIn returns a listening socket in dir, whatever the length of dir's name.
 func listenIn(dir string) (*os.File, error) {
 	d, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -239,31 +172,6 @@ func listenIn(dir string) (*os.File, error) {
 		return nil, errs.Wrap(err, "listen in %s", dir)
 	}
 	return f, nil
-}
-
-// cleanDir removes what an earlier run left in a run directory.
-func cleanDir(dir string) error {
-	if err := dropShm(dir); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func writeJSON(path string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, b, 0o600)
 }
 
 // startTime is field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5)).
@@ -287,4 +195,22 @@ func statField(pid, n int) (uint64, error) {
 		return 0, errors.New("/proc stat of " + strconv.Itoa(pid) + " is short")
 	}
 	return strconv.ParseUint(f[n-3], 10, 64)
+}
+
+// runtimeFor tells the shim how it calls the OCI runtime, and returns the open program if that is executed from memory.
+func (j *Jailer) runtimeFor(c *shim.Config, group string) *os.File {
+	c.Hide, c.OOMFile = j.runtime.hide, j.groups.oomFile(group)
+	return j.runtime.sealed.open()
+}
+
+// socketPath is how to reach a shim's socket. sun_path holds 108 bytes: a longer path goes by its directory's descriptor, which done closes.
+func socketPath(h *brig.Handle) (path string, done func(), err error) {
+	if len(h.Socket) <= 100 {
+		return h.Socket, func() {}, nil
+	}
+	d, err := unix.Open(h.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, errs.As(errs.NotFound, errs.Wrap(err, "open run directory %s", h.Dir))
+	}
+	return "/proc/self/fd/" + strconv.Itoa(d) + "/" + shim.SocketName, func() { unix.Close(d) }, nil
 }

@@ -281,7 +281,7 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 	j := &brig.Jail{
 		ID: d.ID, Dir: c.runDir(d.RootFS), Root: root, Hostname: d.Spec.Hostname, Netns: ns, Mounts: append(mounts, files...),
 		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: slices.Concat(linkEnv(d, links), d.Spec.Env), Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
-		LogPath: d.LogPath, Log: sink, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
+		OS: d.Platform.OS, LogPath: d.LogPath, Log: sink, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
 	}
 	if near.pid != nil {
 		j.PIDOf = near.pid.Handle

@@ -18,6 +18,7 @@ type Jail struct {
 	Cwd      string      // made if missing
 	LogPath  string      // "" : no log is kept
 	Log      LogSink     // how it is kept, and where else the output goes
+	OS       string      // that the image is for: linux or freebsd
 	Cgroup   string      // parent for this jail, absolute in each hierarchy
 	// PID, IPC: handle of the jail to share with; nil: as Spec's modes say.
 	PIDOf, IPCOf *Handle

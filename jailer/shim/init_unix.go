@@ -1,3 +1,5 @@
+//go:build linux || freebsd
+
 package shim
 
 import (
@@ -23,7 +25,7 @@ func Init(argv []string) int {
 		return code
 	}
 	attr := &syscall.ProcAttr{Files: []uintptr{0, 1, 2}, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setpgid: true}}
-	if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+	if _, err := unix.IoctlGetTermios(0, getTermios); err == nil {
 		attr.Sys.Foreground = true
 	}
 	pid, err := syscall.ForkExec(path, argv, attr)

@@ -1,3 +1,5 @@
+//go:build linux || freebsd
+
 package shim
 
 import (
@@ -190,25 +192,6 @@ func readPid(name string) (int, error) {
 		return 0, errNoPid
 	}
 	return pid, nil
-}
-
-// killLeft ends what an OCI runtime has started and then said that it had failed, so that nobody would know of it. Its main process, if
-// it has one, has fallen to the shim.
-func killLeft(pidFile string) {
-	pid, err := readPid(pidFile)
-	if err != nil {
-		return
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	_, rest, _ := strings.Cut(string(b), ") ") // proc_pid_stat(5); a name with ") " in it makes this do nothing
-	if f := strings.Fields(rest); len(f) > 1 && f[1] == strconv.Itoa(os.Getpid()) {
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may have ended
-	}
 }
 
 // logOf finds where an OCI runtime was told to log; "": nowhere.

@@ -1,3 +1,5 @@
+//go:build linux || freebsd
+
 package jailer
 
 import (
@@ -18,15 +20,11 @@ import (
 
 // dial connects to a jail's shim. NotFound: nobody listens there.
 func dial(ctx context.Context, h *brig.Handle) (net.Conn, error) {
-	path := h.Socket
-	if len(path) > 100 { // sun_path holds 108 bytes
-		d, err := unix.Open(h.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, errs.As(errs.NotFound, errs.Wrap(err, "open run directory %s", h.Dir))
-		}
-		defer unix.Close(d)
-		path = "/proc/self/fd/" + strconv.Itoa(d) + "/" + shim.SocketName
+	path, done, err := socketPath(h)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, errs.New(errs.NotFound, "the container's shim is gone: %w", err)

@@ -1,3 +1,5 @@
+//go:build linux || freebsd
+
 package shim
 
 import (
@@ -30,7 +32,7 @@ type proc struct {
 	mu         sync.Mutex // guards what follows
 	pid        int        // 0 before the start and after the end
 	born       int        // the pid once it has had one
-	pidfd      int        // valid while pid is not 0
+	held       *held      // valid while pid is not 0
 	dead       bool       // has ended, or its start failed
 	used       bool       // a start was asked for
 	feeders    int        // clients whose input goes to it
@@ -150,9 +152,7 @@ func (s *shim) start(p *proc, argv []string, pidFile, console string) error {
 func (p *proc) run(pid int, master *os.File, end <-chan syscall.WaitStatus) {
 	p.mu.Lock()
 	p.pid, p.born = pid, pid
-	if p.pidfd, _ = unix.PidfdOpen(pid, 0); p.pidfd <= 0 {
-		p.pidfd = -1
-	}
+	p.held = hold(pid)
 	if master != nil {
 		p.outs[0], p.stdin = master, master
 	}
@@ -220,7 +220,7 @@ func (p *proc) wait(end <-chan syscall.WaitStatus) {
 	at := time.Now()
 	p.mu.Lock()
 	p.pid, p.dead = 0, true
-	unix.Close(p.pidfd)
+	p.held.release()
 	if p.stdin != nil && !p.tty {
 		p.stdin.Close()
 		p.stdin = nil
@@ -351,8 +351,8 @@ func (p *proc) resize(rows, cols uint16) error {
 	return err
 }
 
-// signal sends a signal through a pidfd that was opened while the process was the shim's own unreaped child, so that a pid that was
-// given to another process meanwhile is never hit.
+// signal sends a signal to the process that was held while it was the shim's own unreaped child, so that a pid that was given to another
+// process meanwhile is never hit.
 func (p *proc) signal(n int) error {
 	if p == nil {
 		return errGone
@@ -362,7 +362,7 @@ func (p *proc) signal(n int) error {
 	if p.pid == 0 {
 		return errGone
 	}
-	if err := unix.PidfdSendSignal(p.pidfd, unix.Signal(n), nil, 0); err == unix.ESRCH {
+	if err := p.held.signal(n); err == unix.ESRCH {
 		return errGone
 	} else if err != nil {
 		return errors.New("kill: " + err.Error())

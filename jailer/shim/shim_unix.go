@@ -1,3 +1,5 @@
+//go:build linux || freebsd
+
 package shim
 
 import (
@@ -51,8 +53,8 @@ type shim struct {
 // Run serves the listening socket fd in the current directory until it is told to quit, or until nothing is left to do.
 func Run(cfg Config, fd int) error {
 	debug.SetGCPercent(20)
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return errors.New("become subreaper: " + err.Error())
+	if err := adoptOrphans(); err != nil {
+		return errors.New("become the reaper of what a runtime leaves: " + err.Error())
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return errors.New("listen: " + err.Error())
@@ -215,6 +217,7 @@ func (s *shim) stop(c *os.File) {
 
 // mainEnded writes the exit file, makes it durable once those who wait have been told, and ends the shim when nobody comes.
 func (s *shim) mainEnded(p *proc) {
+	endJail()
 	p.exit.oom = oomKilled(s.cfg.OOMFile)
 	if p.noFile.Load() {
 		return

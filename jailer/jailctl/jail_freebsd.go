@@ -1,0 +1,270 @@
+package jailctl
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flags of jail_set(2).
+const (
+	Create = 1
+	Update = 2
+)
+
+// iovecs holds byte slices for the kernel. A nil one has no base.
+func iovecs(parts [][]byte) []unix.Iovec {
+	out := make([]unix.Iovec, len(parts))
+	for i, b := range parts {
+		if b != nil {
+			out[i].Base = &b[0]
+			out[i].SetLen(len(b))
+		}
+	}
+	return out
+}
+
+// Set makes or changes a jail by name and value pairs (jailspec.Param.Iov) and returns its jid. The error has the kernel's own words where it has some.
+func Set(pairs [][]byte, flags int) (jid int, err error) {
+	message := make([]byte, 1024)
+	parts := append(pairs[:len(pairs):len(pairs)], []byte("errmsg\x00"), message)
+	iov := iovecs(parts)
+	r, _, e := unix.Syscall(unix.SYS_JAIL_SET, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), uintptr(flags))
+	if e != 0 {
+		if text, _, _ := strings.Cut(string(message), "\x00"); text != "" {
+			return 0, errors.New("jail_set: " + text + ": " + e.Error())
+		}
+		return 0, &callError{"jail_set", e}
+	}
+	return int(r), nil
+}
+
+// callError is a system call's error.
+type callError struct {
+	call string
+	err  unix.Errno
+}
+
+func (e *callError) Error() string { return e.call + ": " + e.err.Error() }
+func (e *callError) Unwrap() error { return e.err }
+
+// ID finds a jail by its name. ENOENT: there is none, or it is dying.
+func ID(name string) (int, error) {
+	jid, _, err := get([]byte("name\x00"), append([]byte(name), 0), 0)
+	return jid, err
+}
+
+func get(key, value []byte, flags int) (jid int, name string, err error) {
+	full := make([]byte, 1024)
+	parts := [][]byte{key, value}
+	if string(key) != "name\x00" {
+		parts = append(parts, []byte("name\x00"), full)
+	}
+	iov := iovecs(parts)
+	r, _, e := unix.Syscall(unix.SYS_JAIL_GET, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), uintptr(flags))
+	if e != 0 {
+		return 0, "", e
+	}
+	name, _, _ = strings.Cut(string(full), "\x00")
+	return int(r), name, nil
+}
+
+// List lists all jails, jid to full name.
+func List() (map[int]string, error) {
+	out := map[int]string{}
+	for last := 0; ; {
+		jid, name, err := get([]byte("lastjid\x00"), binary.NativeEndian.AppendUint32(nil, uint32(last)), 0)
+		if err == unix.ENOENT {
+			return out, nil
+		} else if err != nil {
+			return nil, err
+		}
+		out[jid], last = name, jid
+	}
+}
+
+// Attach moves this process into a jail, for good.
+func Attach(jid int) error {
+	if _, _, e := unix.Syscall(unix.SYS_JAIL_ATTACH, uintptr(jid), 0, 0); e != 0 {
+		return &callError{"jail_attach", e}
+	}
+	return nil
+}
+
+// Remove kills all processes of a jail and lets it die.
+func Remove(jid int) error {
+	if _, _, e := unix.Syscall(unix.SYS_JAIL_REMOVE, uintptr(jid), 0, 0); e != 0 && e != unix.EINVAL { // EINVAL: no such jail
+		return &callError{"jail_remove", e}
+	}
+	return nil
+}
+
+// SetCPUs binds a jail, and all that is in it, to processors (cpuset_setaffinity(2)).
+func SetCPUs(jid int, mask []uint64) error {
+	const levelWhich, whichJail = 3, 5
+	_, _, e := unix.Syscall6(unix.SYS_CPUSET_SETAFFINITY, levelWhich, whichJail, uintptr(jid), uintptr(len(mask)*8), uintptr(unsafe.Pointer(&mask[0])), 0)
+	if e != 0 {
+		return &callError{"cpuset_setaffinity", e}
+	}
+	return nil
+}
+
+// Mount makes a mount by nmount(2): pairs as jailspec.Mount.Iov has them.
+func Mount(pairs [][]byte) error {
+	message := make([]byte, 256)
+	parts := append(pairs[:len(pairs):len(pairs)], []byte("errmsg\x00"), message)
+	iov := iovecs(parts)
+	if _, _, e := unix.Syscall(unix.SYS_NMOUNT, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), 0); e != 0 {
+		if text, _, _ := strings.Cut(string(message), "\x00"); text != "" {
+			return errors.New("nmount: " + text + ": " + e.Error())
+		}
+		return &callError{"nmount", e}
+	}
+	return nil
+}
+
+// MountPoints lists where something is mounted, oldest first.
+func MountPoints() ([]string, error) {
+	n, err := unix.Getfsstat(nil, unix.MNT_NOWAIT)
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]unix.Statfs_t, n+16)
+	if n, err = unix.Getfsstat(buf, unix.MNT_NOWAIT); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, st := range buf[:n] {
+		out = append(out, unix.ByteSliceToString(st.Mntonname[:]))
+	}
+	return out, nil
+}
+
+// AddRule and RemoveRules change rctl(8)'s rules. A filter that nothing matches is no error.
+func AddRule(rule string) error { _, err := rctl(unix.SYS_RCTL_ADD_RULE, rule, 0); return err }
+
+// RemoveRules removes the rules that match a filter.
+func RemoveRules(filter string) error {
+	_, err := rctl(unix.SYS_RCTL_REMOVE_RULE, filter, 0)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOSYS) { // without racct there are none
+		return nil
+	}
+	return err
+}
+
+// Usage tells what a jail uses, by rctl(8)'s names.
+func Usage(jail string) (map[string]uint64, error) {
+	s, err := rctl(unix.SYS_RCTL_GET_RACCT, "jail:"+jail, 4096)
+	return ParseUsage(s), err
+}
+
+func rctl(call uintptr, in string, room int) (string, error) {
+	arg := append([]byte(in), 0)
+	out := make([]byte, room+1)
+	_, _, e := unix.Syscall6(call, uintptr(unsafe.Pointer(&arg[0])), uintptr(len(arg)), uintptr(unsafe.Pointer(&out[0])), uintptr(room), 0, 0)
+	if e != 0 {
+		return "", &callError{"rctl " + in, e}
+	}
+	s, _, _ := strings.Cut(string(out), "\x00")
+	return s, nil
+}
+
+// Process tells of one process. ESRCH: there is none.
+func Process(pid int) (Proc, error) {
+	b, err := unix.SysctlRaw("kern.proc.pid", pid)
+	if err != nil {
+		return Proc{}, err
+	}
+	procs, err := ParseProcs(b)
+	if err != nil {
+		return Proc{}, err
+	}
+	if len(procs) == 0 {
+		return Proc{}, unix.ESRCH
+	}
+	return procs[0], nil
+}
+
+// Processes lists all processes of the host.
+func Processes() ([]Proc, error) {
+	b, err := unix.SysctlRaw("kern.proc.proc")
+	if err != nil {
+		return nil, err
+	}
+	return ParseProcs(b)
+}
+
+// Inside lists the processes of a jail.
+func Inside(jid int) (out []Proc, err error) {
+	all, err := Processes()
+	for _, p := range all {
+		if p.Jail == jid {
+			out = append(out, p)
+		}
+	}
+	return out, err
+}
+
+// Commands of procctl(2) for this process.
+const (
+	reapAcquire = 2
+	traceCtl    = 7
+	noNewPrivs  = 19
+)
+
+// Reap makes this process the parent of what its descendants leave behind.
+func Reap() error { return procctl(reapAcquire, nil) }
+
+// Untraceable keeps debuggers, and core dumps, away until the next execve(2), its own or its children's: what enters a jail is not the jail's before.
+func Untraceable() error { v := int32(2); return procctl(traceCtl, &v) }
+
+// NoNewPrivileges ignores set-user-ID bits from now on, in all children too.
+func NoNewPrivileges() error { v := int32(1); return procctl(noNewPrivs, &v) }
+
+func procctl(command uintptr, value *int32) error {
+	const pPID = 0
+	if _, _, e := unix.Syscall6(unix.SYS_PROCCTL, pPID, uintptr(unix.Getpid()), command, uintptr(unsafe.Pointer(value)), 0, 0); e != 0 {
+		return &callError{"procctl", e}
+	}
+	return nil
+}
+
+// OpenTerminal makes a pseudoterminal. In a jail it must be made from within: devfs(5) shows it to the jail of who made it.
+func OpenTerminal() (master int, slave string, err error) {
+	r, _, e := unix.Syscall(unix.SYS_POSIX_OPENPT, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0, 0)
+	if e != 0 {
+		return -1, "", &callError{"posix_openpt", e}
+	}
+	// struct fiodgname_arg, ioctl(FIODGNAME): the name beneath /dev.
+	name := make([]byte, 64)
+	arg := struct {
+		len int32
+		_   int32
+		buf *byte
+	}{len: int32(len(name)), buf: &name[0]}
+	const fiodgname = 0x80106678 // _IOW('f', 120, struct fiodgname_arg)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, r, fiodgname, uintptr(unsafe.Pointer(&arg))); e != 0 {
+		unix.Close(int(r))
+		return -1, "", &callError{"ioctl FIODGNAME", e}
+	}
+	return int(r), "/dev/" + unix.ByteSliceToString(name), nil
+}
+
+// WaitEnded waits until a child has ended, and leaves it to be reaped. ECHILD: there are no children.
+func WaitEnded() (pid int, err error) {
+	const pAll, wexited, wnowait = 7, 16, 8 // sys/wait.h
+	var status int32
+	for {
+		r, _, e := unix.Syscall6(unix.SYS_WAIT6, pAll, 0, uintptr(unsafe.Pointer(&status)), wexited|wnowait, 0, 0)
+		if e == unix.EINTR {
+			continue
+		}
+		if e != 0 {
+			return 0, e
+		}
+		return int(r), nil
+	}
+}

@@ -1,0 +1,124 @@
+package jailrun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/brigd/brig/jailer/jailctl"
+	"github.com/brigd/brig/jailer/jailspec"
+	"golang.org/x/sys/unix"
+)
+
+// mount makes one mount of a jail and returns where it is on the host. Its place is opened without following a link out of the root, and the kernel is
+// given that place itself, as the current directory, not a name that could be another's by then.
+func mount(b *jailspec.Bundle, m *jailspec.Mount) (at string, err error) {
+	if m.Outside {
+		if err := os.MkdirAll(m.Target, 0o700); err != nil {
+			return "", err
+		}
+		return m.Target, makeMount(m, m.Target)
+	}
+	file := false
+	if m.Type == "nullfs" {
+		st, err := os.Stat(m.From)
+		if err != nil {
+			return "", err
+		}
+		file = !st.IsDir()
+	}
+	dir, name, err := place(b, m.Target, file)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(dir)
+	home, err := os.Open(".")
+	if err != nil {
+		return "", err
+	}
+	defer home.Close()
+	defer home.Chdir()
+	if err := unix.Fchdir(dir); err != nil {
+		return "", err
+	}
+	if !file && name != "." {
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return "", err
+		}
+		err = unix.Fchdir(fd)
+		unix.Close(fd)
+		if err != nil {
+			return "", err
+		}
+		name = "."
+	}
+	before, err := jailctl.MountPoints()
+	if err != nil {
+		return "", err
+	}
+	if err := makeMount(m, name); err != nil {
+		return "", err
+	}
+	after, err := jailctl.MountPoints()
+	if err != nil || len(after) == 0 {
+		return "", err
+	}
+	at = after[len(after)-1]
+	if len(after) <= len(before) || !strings.HasPrefix(at, b.Root+"/") && !strings.HasPrefix(at, b.Path+"/") {
+		return "", fmt.Errorf("it came to be at %s, outside of the root: undone (%w)", at, errors.Join(unix.Unmount(name, unix.MNT_FORCE)))
+	}
+	return at, nil
+}
+
+// place finds a mount's place in the jail's root. What is missing of it is made, in the root itself where the jail sees that read-only.
+func place(b *jailspec.Bundle, target string, file bool) (dir int, name string, err error) {
+	roots := []string{b.Path}
+	if b.Root != b.Path {
+		roots = []string{b.Path, b.Root, b.Path}
+	}
+	for _, root := range roots {
+		fd, oerr := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if oerr != nil {
+			return -1, "", oerr
+		}
+		dir, name, err = beneath(fd, target, file)
+		unix.Close(fd)
+		if err == nil && root == b.Path {
+			return dir, name, nil
+		}
+		if err == nil {
+			unix.Close(dir)
+		}
+	}
+	return -1, "", err
+}
+
+// makeMount calls nmount(2); an option that older kernels don't know, and that only adds protection, is left out there.
+func makeMount(m *jailspec.Mount, target string) error {
+	err := jailctl.Mount(m.Iov(target))
+	if err == nil || m.Type != "nullfs" {
+		return err
+	}
+	without := *m
+	without.Options = nil
+	for _, o := range m.Options {
+		if o[0] != "nounixbypass" {
+			without.Options = append(without.Options, o)
+		}
+	}
+	if len(without.Options) == len(m.Options) {
+		return err
+	}
+	return jailctl.Mount(without.Iov(target))
+}
+
+// makeCwd makes the working directory if it is missing, as dockerd does.
+func makeCwd(b *jailspec.Bundle) error {
+	dir, _, err := place(b, b.Main.Cwd, false)
+	if err != nil {
+		return fmt.Errorf("mkdir %s: %w", b.Main.Cwd, err)
+	}
+	return unix.Close(dir)
+}

@@ -1,0 +1,284 @@
+package jailrun
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"github.com/brigd/brig/jailer/jailctl"
+	"github.com/brigd/brig/jailer/jailspec"
+	"golang.org/x/sys/unix"
+)
+
+// Main executes one command line and returns the exit status: 0 once the process runs.
+func Main(args []string) int {
+	o, err := Parse(args)
+	if err == nil {
+		err = do(o)
+	}
+	if err == nil {
+		return 0
+	}
+	switch {
+	case o.Verb == "enter": // it has said so
+	case o.Log == "":
+		os.Stderr.Write(logLine(err))
+	default: // standard error is the container's
+		_ = os.WriteFile(o.Log, logLine(err), 0o600) // nobody is left to tell
+	}
+	return 1
+}
+
+func do(o Options) error {
+	switch o.Verb {
+	case "run":
+		return run(o)
+	case "exec":
+		return pass(o)
+	default:
+		return enter(o)
+	}
+}
+
+// run makes the jail, and has a child enter it. What fails leaves nothing.
+func run(o Options) (err error) {
+	var b jailspec.Bundle
+	if err := readJSON(BundleName, &b); err != nil {
+		return err
+	}
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for i := len(undo) - 1; i >= 0; i-- {
+				undo[i]()
+			}
+		}
+	}()
+	for i := range b.Mounts {
+		at, err := mount(&b, &b.Mounts[i])
+		if err != nil {
+			return fmt.Errorf("mount %s on %s: %w", b.Mounts[i].Type, b.Mounts[i].Target, err)
+		}
+		undo = append(undo, func() { unix.Unmount(at, unix.MNT_FORCE) })
+	}
+	if err := makeCwd(&b); err != nil {
+		return err
+	}
+	var pairs [][]byte
+	for _, p := range b.Params {
+		name, value := p.Iov()
+		pairs = append(pairs, name, value)
+	}
+	jid, err := jailctl.Set(pairs, jailctl.Create)
+	if err != nil {
+		return fmt.Errorf("make the jail: %w", err)
+	}
+	undo = append(undo, func() { jailctl.Remove(jid) })
+	for _, r := range b.Rules {
+		if err := jailctl.AddRule(r); err != nil {
+			return err
+		}
+	}
+	undo = append(undo, func() { jailctl.RemoveRules("jail:" + b.Name + ":") })
+	if b.CPUs != "" {
+		mask, err := jailctl.CPUMask(b.CPUs, runtime.NumCPU())
+		if err != nil {
+			return err
+		}
+		if err := jailctl.SetCPUs(jid, mask); err != nil {
+			return err
+		}
+	}
+	return pass(o)
+}
+
+// pass has a child do the rest: who enters a jail can't clean up outside of it any more.
+func pass(o Options) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o.Verb = "enter"
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	p, err := os.StartProcess(self, append([]string{self}, o.Args()...), &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, w}})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	said := make([]byte, 4096)
+	n, _ := r.Read(said)
+	st, err := p.Wait()
+	if err == nil && !st.Success() {
+		err = errors.New(cmp.Or(string(said[:n]), "brig-jail ended with "+st.String()))
+	}
+	return err
+}
+
+// enter attaches to the jail and executes the process in it. Everything on the host that is needed is opened before; what it says goes to
+// descriptor 3, for descriptor 2 is the container's.
+func enter(o Options) error {
+	report := os.NewFile(3, "report")
+	unix.CloseOnExec(3)
+	err := attachAndExecute(o)
+	if err != nil {
+		report.WriteString(err.Error())
+	}
+	return err
+}
+
+func attachAndExecute(o Options) error {
+	p, err := processOf(o)
+	if err != nil {
+		return err
+	}
+	pid, err := os.OpenFile(o.PidFile, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer pid.Close()
+	var console *net.UnixConn
+	if o.Console != "" {
+		if console, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: o.Console, Net: "unix"}); err != nil {
+			return err
+		}
+		defer console.Close()
+	}
+	jid, err := jailctl.ID(o.Name)
+	if err != nil {
+		return fmt.Errorf("find jail %s: %w", o.Name, err)
+	}
+	if err := jailctl.Untraceable(); err != nil {
+		return err
+	}
+	if err := jailctl.Attach(jid); err != nil {
+		return err
+	}
+	if p.NoNewPrivileges {
+		if err := jailctl.NoNewPrivileges(); err != nil {
+			return err
+		}
+	}
+	attr := &syscall.ProcAttr{Dir: p.Cwd, Env: p.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{
+		Setsid: true, Credential: &syscall.Credential{Uid: p.UID, Gid: p.GID, Groups: p.Groups},
+	}}
+	if console != nil {
+		slave, err := terminal(console, p)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(slave)
+		attr.Files = []uintptr{uintptr(slave), uintptr(slave), uintptr(slave)}
+		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+	} else {
+		for fd := range 3 { // as OCI runtimes do, so that /dev/stdout can be opened by its user
+			unix.Fchown(fd, int(p.UID), -1)
+		}
+	}
+	syscall.Umask(0o022)
+	if err := setLimits(p.Limits); err != nil {
+		return err
+	}
+	child, err := execute(p, attr)
+	if err != nil {
+		return err
+	}
+	_, err = pid.WriteString(strconv.Itoa(child))
+	return err
+}
+
+func processOf(o Options) (*jailspec.Process, error) {
+	if o.Process != "" {
+		var p jailspec.Process
+		return &p, readJSON(o.Process, &p)
+	}
+	var b jailspec.Bundle
+	return &b.Main, readJSON(BundleName, &b)
+}
+
+// execute tries each place where the program may be. The errors are those of execvp(3).
+func execute(p *jailspec.Process, attr *syscall.ProcAttr) (pid int, err error) {
+	if err := unix.Access(p.Cwd, 0); err != nil {
+		return 0, fmt.Errorf("chdir to cwd %q: %w", p.Cwd, err)
+	}
+	denied := false
+	for _, path := range candidates(p) {
+		if pid, err = syscall.ForkExec(path, p.Args, attr); err == nil {
+			return pid, nil
+		}
+		if err == unix.EACCES {
+			denied = true
+		} else if err != unix.ENOENT && err != unix.ENOTDIR {
+			break
+		}
+	}
+	if denied && (err == unix.ENOENT || err == unix.ENOTDIR) {
+		err = unix.EACCES
+	}
+	if err == unix.ENOENT {
+		return 0, fmt.Errorf("executable file `%s` not found in $PATH: no such file or directory", p.Args[0])
+	}
+	return 0, fmt.Errorf("exec %s: %w", p.Args[0], err)
+}
+
+var limitNumbers = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE,
+	"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+// setLimits sets them on this process; its child inherits them. syscall's Setrlimit, unlike unix's, is known to the fork of it.
+func setLimits(limits []jailspec.Limit) error {
+	for _, l := range limits {
+		n, known := limitNumbers[l.Name]
+		if !known {
+			return errors.New("unknown limit " + l.Name)
+		}
+		if err := syscall.Setrlimit(n, &syscall.Rlimit{Cur: limit(l.Soft), Max: limit(l.Hard)}); err != nil {
+			return fmt.Errorf("set %s: %w", l.Name, err)
+		}
+	}
+	return nil
+}
+
+// limit turns ^0 into RLIM_INFINITY, the highest signed number here.
+func limit(n uint64) int64 { return int64(min(n, 1<<63-1)) }
+
+// terminal makes a pseudoterminal in the jail, sends its master over the console, and returns the other side.
+func terminal(console *net.UnixConn, p *jailspec.Process) (slave int, err error) {
+	master, name, err := jailctl.OpenTerminal()
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(master)
+	if slave, err = unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err != nil {
+		return -1, fmt.Errorf("open the terminal %s: %w", name, err)
+	}
+	const tty = 4 // the group, on FreeBSD
+	unix.Fchown(slave, int(p.UID), tty)
+	unix.Fchmod(slave, 0o620)
+	if _, _, err = console.WriteMsgUnix([]byte(name), unix.UnixRights(master), nil); err != nil {
+		unix.Close(slave)
+		return -1, fmt.Errorf("send the terminal: %w", err)
+	}
+	return slave, nil
+}
+
+func readJSON(name string, into any) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package jailspec
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/jailer/ocispec"
+)
+
+// readOnlyRoot is where, in the run directory, a root is mounted again that nobody may write to.
+const readOnlyRoot = "root"
+
+// rootOf is the jail's path on the host.
+func rootOf(in *Input) string {
+	if in.Jail.Spec.ReadOnly {
+		return path.Join(in.Jail.Dir, readOnlyRoot)
+	}
+	return in.Jail.Root
+}
+
+// mounts lists all that is mounted in the jail, from the host. Docker's masked and read-only paths have no counterpart: linprocfs(5) and
+// linsysfs(5) show nothing of the host that a jail may not see, and nothing in them can be written.
+func mounts(in *Input, b *Bundle) ([]string, error) {
+	j := in.Jail
+	b.Root, b.Path = j.Root, rootOf(in)
+	if j.Spec.ReadOnly {
+		b.Mounts = append(b.Mounts, Mount{Type: "nullfs", From: j.Root, Target: b.Path, Outside: true, Options: [][2]string{{"ro", ""}}})
+	}
+	own := map[string]bool{}
+	for _, m := range j.Mounts {
+		own[path.Clean(m.Target)] = true
+	}
+	for _, m := range systemMounts(in) {
+		if !own[m.Target] {
+			b.Mounts = append(b.Mounts, m)
+		}
+	}
+	for _, m := range j.Mounts {
+		out, err := userMount(in, m)
+		if err != nil {
+			return nil, err
+		}
+		b.Mounts = append(b.Mounts, out)
+	}
+	return nil, nil
+}
+
+func systemMounts(in *Input) []Mount {
+	dev := Mount{Type: "devfs", Target: "/dev", Options: [][2]string{{"ruleset", strconv.Itoa(in.Host.Ruleset)}}}
+	fd := Mount{Type: "fdescfs", Target: "/dev/fd"}
+	if !in.Linux {
+		return []Mount{dev, fd}
+	}
+	fd.Options = [][2]string{{"linrdlnk", ""}} // readlink(2) of what is in it gives the file, as Linux's /proc/self/fd does
+	out := []Mount{dev, fd}
+	if m, is := shm(in); is {
+		out = append(out, m)
+	}
+	return append(out, Mount{Type: "linprocfs", Target: "/proc", Options: nosuid("noexec")}, Mount{Type: "linsysfs", Target: "/sys", Options: nosuid("noexec")})
+}
+
+func nosuid(more ...string) (out [][2]string) {
+	for _, o := range append([]string{"nosuid"}, more...) {
+		out = append(out, [2]string{o, ""})
+	}
+	return out
+}
+
+// shm is /dev/shm, a directory that the module linux_common makes. FreeBSD's own programs need none: shm_open(2) is a system call there.
+func shm(in *Input) (Mount, bool) {
+	switch spec := &in.Jail.Spec; {
+	case spec.IpcMode == "none":
+		return Mount{}, false
+	case spec.IpcMode == "host":
+		return Mount{Type: "nullfs", From: "/dev/shm", Target: "/dev/shm", Options: nosuid("noexec")}, true
+	case in.Shm != "":
+		return Mount{Type: "nullfs", From: in.Shm, Target: "/dev/shm", Options: nosuid("noexec")}, true
+	default:
+		size := spec.ShmSize
+		if size == 0 {
+			size = ocispec.DefaultShm
+		}
+		return Mount{Type: "tmpfs", From: "tmpfs", Target: "/dev/shm", Options: append(nosuid("noexec"), [2]string{"mode", "1777"}, [2]string{"size", strconv.FormatInt(size, 10)})}, true
+	}
+}
+
+// ignored are mount(8) words of Linux's that say what is the case here anyway, or that change nothing that could be seen.
+var ignored = []string{"bind", "rbind", "private", "rprivate", "rw", "suid", "exec", "dev", "nodev", "async", "relatime", "norelatime", "strictatime", "atime", "nodiratime", "diratime", "z", "Z"}
+
+// userMount is a bind mount, by nullfs(5), or a tmpfs(5). Devices exist in devfs alone, so that all mounts are nodev. Nothing propagates
+// between FreeBSD's mounts, and nullfs doesn't show what is mounted beneath its source.
+func userMount(in *Input, m brig.JailMount) (Mount, error) {
+	out := Mount{Type: "nullfs", From: m.Source, Target: path.Clean(m.Target)}
+	options := m.Options
+	if m.Type == brig.MountTmpfs {
+		out.Type, out.From = "tmpfs", "tmpfs"
+	} else {
+		out.Options = append(out.Options, [2]string{"nounixbypass", ""}) // the executor drops it where the kernel has none
+		if in.Host.Kept != nil {
+			options = slices.Concat(options, in.Host.Kept(m.Source))
+		}
+	}
+	for _, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		if slices.ContainsFunc(out.Options, func(x [2]string) bool { return x[0] == name }) {
+			continue
+		}
+		switch {
+		case slices.Contains([]string{"ro", "nosuid", "noexec", "noatime"}, o):
+			out.Options = append(out.Options, [2]string{o, ""})
+		case slices.Contains(ignored, o):
+		case slices.Contains([]string{"shared", "rshared", "slave", "rslave"}, o):
+			return Mount{}, errs.New(errs.NotImplemented, "mount %s: FreeBSD has no propagation (%s)", m.Target, o)
+		case out.Type == "tmpfs" && slices.Contains([]string{"size", "mode", "uid", "gid", "nr_inodes"}, name):
+			if name == "nr_inodes" {
+				name = "inodes"
+			}
+			out.Options = append(out.Options, [2]string{name, size(name, value)})
+		default:
+			return Mount{}, errs.New(errs.NotImplemented, "mount %s: the option %q is Linux's", m.Target, o)
+		}
+	}
+	if out.Type == "tmpfs" && !slices.ContainsFunc(out.Options, func(x [2]string) bool { return x[0] == "mode" }) {
+		out.Options = append(out.Options, [2]string{"mode", "1777"}) // as dockerd's
+	}
+	return out, nil
+}
+
+// size spells a tmpfs's size out in bytes: 64m and 64k are mount_tmpfs(8)'s and Linux's words, not the kernel's.
+func size(name, value string) string {
+	if name != "size" && name != "inodes" || value == "" {
+		return value
+	}
+	unit := int64(1)
+	switch value[len(value)-1] {
+	case 'k', 'K':
+		unit = 1 << 10
+	case 'm', 'M':
+		unit = 1 << 20
+	case 'g', 'G':
+		unit = 1 << 30
+	default:
+		return value
+	}
+	n, err := strconv.ParseInt(value[:len(value)-1], 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/unit {
+		return value // the kernel says that it can't be
+	}
+	return strconv.FormatInt(n*unit, 10)
+}

@@ -1,0 +1,271 @@
+package jailspec
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/jailer/ocispec"
+)
+
+const id = brig.ID("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+
+func host() *Host {
+	return &Host{Release: 1302001, Linux: true, Racct: true, Ruleset: 71, CPUs: 2, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 5000}}
+}
+
+func input(edit func(in *Input)) *Input {
+	in := &Input{
+		Jail: &brig.Jail{
+			ID: id, Dir: "/run/j", Root: "/store/r", Hostname: "0123456789ab", Netns: brig.Netns{Kind: brig.NetnsPath, Path: "net"},
+			Args: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, Cwd: "work",
+		},
+		Instance: "abcd1234", Host: host(), User: ocispec.User{UID: 1, GID: 2, Groups: []uint32{2, 3}, Home: "/home"}, Linux: true,
+	}
+	if edit != nil {
+		edit(in)
+	}
+	return in
+}
+
+// lines writes a bundle as the golden files have it.
+func lines(b *Bundle, warnings []string) string {
+	var s strings.Builder
+	for _, p := range b.Params {
+		switch p.Kind {
+		case Bool:
+			fmt.Fprintln(&s, p.Name)
+		case Int:
+			fmt.Fprintf(&s, "%s=%d\n", p.Name, p.Int)
+		default:
+			fmt.Fprintf(&s, "%s=%q\n", p.Name, p.Str)
+		}
+	}
+	for _, m := range b.Mounts {
+		fmt.Fprintf(&s, "mount %s %s on %s %v\n", m.Type, m.From, m.Target, m.Options)
+	}
+	for _, r := range b.Rules {
+		fmt.Fprintln(&s, "rctl", r)
+	}
+	p, _ := json.Marshal(b.Main)
+	fmt.Fprintf(&s, "cpus %q\nmain %s\n", b.CPUs, p)
+	for _, w := range warnings {
+		fmt.Fprintln(&s, "warning:", w)
+	}
+	return s.String()
+}
+
+func TestBundles(t *testing.T) {
+	for name, edit := range map[string]func(in *Input){
+		"linux":   nil,
+		"freebsd": func(in *Input) { in.Linux = false },
+		"host": func(in *Input) {
+			in.Jail.Netns, in.Jail.Spec.UTSMode, in.Jail.Spec.IpcMode = brig.Netns{Kind: brig.NetnsHost}, "host", "host"
+		},
+		"alone": func(in *Input) {
+			in.Jail.Netns, in.Jail.Spec.IpcMode = brig.Netns{Kind: brig.NetnsPrivate}, "none"
+		},
+		"privileged": func(in *Input) { in.Jail.Spec.Privileged = true },
+		"bare": func(in *Input) {
+			in.Jail.Spec.CapDrop, in.Jail.Spec.NoNewPrivileges, in.Jail.Spec.ReadOnly = []string{"ALL"}, true, true
+		},
+		"full": func(in *Input) {
+			s := &in.Jail.Spec
+			s.TTY, s.ShmSize, s.Domainname = true, 1<<20, "example.com"
+			s.CapAdd, s.CapDrop = []string{"SYS_ADMIN", "ipc_lock", "NET_ADMIN"}, []string{"NET_RAW", "CHOWN"}
+			s.Limits = brig.Limits{Memory: 64 << 20, MemorySwap: 128 << 20, Pids: 10, NanoCPUs: 15e8, CpusetCPUs: "0-1", CPUShares: 512, BlkioThrottle: []brig.ThrottleDevice{{What: "write_bps", Path: "/dev/ada0", Rate: 1 << 20}}}
+			s.Ulimits = []brig.Ulimit{{Name: "nofile", Soft: 100, Hard: 6000}, {Name: "core", Soft: 0, Hard: -1}, {Name: "nice", Soft: 1, Hard: 1}}
+			s.Seccomp, s.OomScoreAdj = "{}", 5
+			in.Host.Kept = func(path string) []string { return map[string][]string{"/srv/x": {"ro"}}[path] }
+			in.Jail.Mounts = []brig.JailMount{
+				{Type: brig.MountBind, Source: "/srv/x", Target: "/x/", Options: []string{"rbind", "rprivate"}},
+				{Type: brig.MountBind, Source: "/srv/shm", Target: "/dev/shm"},
+				{Type: brig.MountTmpfs, Target: "/tmp", Options: []string{"size=64m", "noexec", "nosuid", "nodev", "uid=5"}},
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, warnings, err := Build(input(edit))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := lines(b, warnings)
+			file := filepath.Join("testdata", name+".txt")
+			if os.Getenv("BRIG_UPDATE") != "" {
+				os.WriteFile(file, []byte(got), 0o644)
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			for _, p := range b.Params {
+				if strings.HasPrefix(p.Name, "allow.mount") {
+					t.Errorf("%s is given: nobody may mount in a jail", p.Name)
+				}
+			}
+		})
+	}
+}
+
+// Whatever is asked for, no jail may mount or make jails, and each permission is set one way or the other.
+func TestNoJailMounts(t *testing.T) {
+	for _, c := range append([]string{"", "ALL"}, ocispec.AllCaps...) {
+		for _, privileged := range []bool{false, true} {
+			for _, drop := range [][]string{nil, {"ALL"}} {
+				b, _, err := Build(input(func(in *Input) {
+					in.Jail.Spec.CapDrop, in.Jail.Spec.Privileged = drop, privileged
+					if c != "" {
+						in.Jail.Spec.CapAdd = []string{c}
+					}
+				}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen := map[string]int{}
+				for _, p := range b.Params {
+					if name, is := strings.CutPrefix(p.Name, "allow."); is {
+						seen[strings.TrimPrefix(name, "no")]++
+						if strings.HasPrefix(name, "mount") || name == "quotas" {
+							t.Errorf("%s gives %s", c, p.Name)
+						}
+					}
+					if p.Name == "children.max" && p.Int != 0 {
+						t.Errorf("%s lets the jail have %d children", c, p.Int)
+					}
+				}
+				for _, name := range []string{"set_hostname", "raw_sockets", "chflags", "quotas", "socket_af", "mlock", "reserved_ports", "read_msgbuf", "unprivileged_proc_debug", "suser"} {
+					if seen[name] != 1 {
+						t.Errorf("with %s, allow.%s is set %d times", c, name, seen[name])
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(in *Input)
+		kind errs.Kind
+	}{
+		"pid host":      {func(in *Input) { in.Jail.Spec.PidMode = "host" }, errs.NotImplemented},
+		"pid container": {func(in *Input) { in.Jail.Spec.PidMode = "container:x" }, errs.NotImplemented},
+		"ipc container": {func(in *Input) { in.Jail.Spec.IpcMode = "container:x" }, errs.NotImplemented},
+		"sysctl":        {func(in *Input) { in.Jail.Spec.Sysctls = map[string]string{"net.x": "1"} }, errs.NotImplemented},
+		"device":        {func(in *Input) { in.Jail.Spec.Devices = []brig.Device{{Host: "/dev/x"}} }, errs.NotImplemented},
+		"capability":    {func(in *Input) { in.Jail.Spec.CapAdd = []string{"CAP_X"} }, errs.Invalid},
+		"ulimit":        {func(in *Input) { in.Jail.Spec.Ulimits = []brig.Ulimit{{Name: "x"}} }, errs.Invalid},
+		"ulimit order":  {func(in *Input) { in.Jail.Spec.Ulimits = []brig.Ulimit{{Name: "nofile", Soft: 2, Hard: 1}} }, errs.Invalid},
+		"propagation": {func(in *Input) {
+			in.Jail.Mounts = []brig.JailMount{{Type: brig.MountBind, Source: "/a", Target: "/b", Options: []string{"rshared"}}}
+		}, errs.NotImplemented},
+		"option": {func(in *Input) {
+			in.Jail.Mounts = []brig.JailMount{{Type: brig.MountTmpfs, Target: "/b", Options: []string{"huge=always"}}}
+		}, errs.NotImplemented},
+		"name": {func(in *Input) { in.Jail.Netns.Path = strings.Repeat("n", 200) }, errs.Invalid},
+	} {
+		if _, _, err := Build(input(c.edit)); !errs.Is(err, c.kind) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNoRacct(t *testing.T) {
+	l := &brig.Limits{Memory: 1 << 20}
+	h := host()
+	h.Racct = false
+	rules, warnings, err := Rules("j", l, h)
+	if err != nil || len(rules) != 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "kern.racct.enable=1") {
+		t.Errorf("%v %v %v", rules, warnings, err)
+	}
+	if rules, warnings, err = Rules("j", &brig.Limits{}, h); err != nil || len(rules)+len(warnings) != 0 {
+		t.Errorf("without limits: %v %v %v", rules, warnings, err)
+	}
+}
+
+func TestCPUPercent(t *testing.T) {
+	for _, c := range []struct {
+		l    brig.Limits
+		want int64
+	}{{brig.Limits{NanoCPUs: 1e9}, 100}, {brig.Limits{NanoCPUs: 5e6}, 1}, {brig.Limits{CPUQuota: 25_000}, 25}, {brig.Limits{CPUQuota: 1, CPUPeriod: 3}, 34}, {brig.Limits{CPUQuota: -1}, 0}} {
+		if got := cpuPercent(&c.l); got != c.want {
+			t.Errorf("%+v: %d", c.l, got)
+		}
+	}
+}
+
+func TestIov(t *testing.T) {
+	for _, c := range []struct {
+		p    Param
+		name string
+		len  int
+	}{{Param{Name: "persist", Kind: Bool}, "persist\x00", 0}, {Param{Name: "n", Kind: Int, Int: -1}, "n\x00", 4}, {Param{Name: "s", Kind: String, Str: ""}, "s\x00", 1}} {
+		name, value := c.p.Iov()
+		if string(name) != c.name || len(value) != c.len || (c.p.Kind == Bool) != (value == nil) {
+			t.Errorf("%+v: %q %q", c.p, name, value)
+		}
+	}
+	m := Mount{Type: "nullfs", From: "/a", Target: "/b", Options: [][2]string{{"ro", ""}, {"size", "5"}}}
+	var got []string
+	for _, b := range m.Iov("/r/b") {
+		got = append(got, string(b))
+	}
+	if want := []string{"fstype\x00", "nullfs\x00", "fspath\x00", "/r/b\x00", "target\x00", "/a\x00", "ro\x00", "", "size\x00", "5\x00"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestUUID(t *testing.T) {
+	if got := UUID(id); got != "01234567-89ab-4def-8123-456789abcdef" {
+		t.Error(got)
+	}
+	if got := UUID("ab"); got != "00000000-0000-0000-0000-000000000000" {
+		t.Error(got)
+	}
+}
+
+func TestExec(t *testing.T) {
+	in := input(nil)
+	p, err := Exec(in, brig.ExecSpec{Args: []string{"ls"}, Env: []string{"A=c", "B=d"}, TTY: true, WorkingDir: "/w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"PATH=" + ocispec.DefaultPath, "HOSTNAME=0123456789ab", "TERM=xterm", "A=c", "B=d", "HOME=/home"}; !slices.Equal(p.Env, want) || p.Cwd != "/w" || !p.TTY || p.UID != 1 {
+		t.Errorf("%+v", p)
+	}
+	if _, err := Exec(in, brig.ExecSpec{Args: []string{"ls"}, Privileged: true}); !errs.Is(err, errs.NotImplemented) {
+		t.Errorf("privileged: %v", err)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	if Devices[0] != "hide" {
+		t.Error("a ruleset that doesn't begin with hide shows everything")
+	}
+	var out strings.Builder
+	for i, r := range Devices {
+		fmt.Fprintf(&out, "%d %s\n", 100*(i+1), strings.ReplaceAll(r, " ", "  "))
+	}
+	if got := ParseRuleset(out.String()); !slices.Equal(got, Devices) {
+		t.Errorf("%q", got)
+	}
+	if got := ParseRuleset(""); got != nil {
+		t.Errorf("an empty ruleset: %q", got)
+	}
+}
+
+func TestSample(t *testing.T) {
+	s := Sample(map[string]uint64{"cputime": 3, "memoryuse": 4096, "nthr": 5}, 2, 1<<30)
+	if s.CPU.Total != 3e9 || s.CPU.Online != 2 || s.Memory.Usage != 4096 || s.Memory.Limit != 1<<30 || s.Pids.Current != 5 {
+		t.Errorf("%+v", s)
+	}
+}

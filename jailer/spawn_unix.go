@@ -1,0 +1,104 @@
+//go:build linux || freebsd
+
+package jailer
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/logfile/logline"
+	"github.com/brigd/brig/jailer/ocispec"
+	"github.com/brigd/brig/jailer/shim"
+	"golang.org/x/sys/unix"
+)
+
+// handleVersion is the version of Handles made here.
+const handleVersion = 1
+
+// findUser looks a user up in the container's own files, opened so that no link leads out of root.
+func findUser(root, name string, add []string) (ocispec.User, error) {
+	files := [2]io.ReadSeeker{}
+	for i, p := range []string{"etc/passwd", "etc/group"} {
+		f, err := openIn(root, p)
+		if err == nil {
+			defer f.Close()
+			files[i] = f
+		}
+	}
+	return ocispec.FindUser(name, add, files[0], files[1])
+}
+
+// spawnShim listens on the socket, so that clients can connect at once, and starts the shim with it.
+func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, err error) {
+	listener, err := listenIn(b.Dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer listener.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer null.Close()
+	stderr, err := os.OpenFile(filepath.Join(b.Dir, shim.StderrName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer stderr.Close()
+	syslog, err := syslogOf(b.Log.Syslog)
+	if err != nil {
+		return 0, 0, err
+	}
+	c := shim.Config{
+		Log:      logline.Options{MaxSize: b.Log.MaxSize, MaxFiles: b.Log.MaxFiles, Compress: b.Log.Compress, Attrs: b.Log.Attrs},
+		Syslog:   syslog,
+		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, Linger: j.cfg.Linger,
+	}
+	files := []*os.File{null, null, stderr, listener}
+	if program := j.runtimeFor(&c, group); program != nil {
+		defer program.Close()
+		files, c.Sealed = append(files, program), true
+	}
+	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
+		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", shim.LogVariable + "=" + c.LogSettings()},
+		Files: files, Sys: &unix.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	pid = p.Pid
+	p.Release()
+	j.mu.Lock()
+	j.children[pid] = true
+	j.mu.Unlock()
+	start, err = startTime(pid)
+	return pid, start, err
+}
+
+// cleanDir removes what an earlier run left in a run directory.
+func cleanDir(dir string) error {
+	if err := dropShm(dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
