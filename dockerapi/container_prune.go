@@ -11,12 +11,8 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// containerPrune removes what doesn't run. A container that resists, or that someone else removes meanwhile, is left out of the report;
-// the first refusal is the answer only if nothing could be removed.
-func (s *Server) containerPrune(ctx context.Context, r *request) (response, error) {
-	if err := r.drain(); err != nil {
-		return nil, err
-	}
+// pruneFilters returns what the filters label, label! and until say of a thing by its labels and the time at which it was made.
+func (r *request) pruneFilters() (due func(labels map[string]string, made time.Time) bool, err error) {
 	f, err := r.filters("label", "label!", "until")
 	if err != nil {
 		return nil, err
@@ -29,6 +25,21 @@ func (s *Server) containerPrune(ctx context.Context, r *request) (response, erro
 	if err != nil {
 		return nil, err
 	}
+	return func(labels map[string]string, made time.Time) bool {
+		return f.labelsMatch(labels) && (until.IsZero() || !made.After(until))
+	}, nil
+}
+
+// containerPrune removes what doesn't run. A container that resists, or that someone else removes meanwhile, is left out of the report;
+// the first refusal is the answer only if nothing could be removed.
+func (s *Server) containerPrune(ctx context.Context, r *request) (response, error) {
+	if err := r.drain(); err != nil {
+		return nil, err
+	}
+	due, err := r.pruneFilters()
+	if err != nil {
+		return nil, err
+	}
 	all, err := s.Containers.List(ctx)
 	if err != nil {
 		return nil, err
@@ -36,7 +47,7 @@ func (s *Server) containerPrune(ctx context.Context, r *request) (response, erro
 	var report container.PruneReport
 	var refused error
 	for _, c := range all {
-		if c.State.Active() || c.State == brig.Removing || !f.labelsMatch(c.Spec.Labels) || !until.IsZero() && c.Created.After(until) {
+		if c.State.Active() || c.State == brig.Removing || !due(c.Spec.Labels, c.Created) {
 			continue
 		}
 		freed, err := s.pruneOne(ctx, c)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -207,15 +206,7 @@ func (s *Server) networkRemove(ctx context.Context, r *request) (response, error
 
 // networkPrune removes networks that no running container is in. One that resists, or that someone else removes meanwhile, is left out.
 func (s *Server) networkPrune(ctx context.Context, r *request) (response, error) {
-	f, err := r.filters("label", "label!", "until")
-	if err != nil {
-		return nil, err
-	}
-	v, err := f.single("until")
-	if err != nil {
-		return nil, err
-	}
-	until, err := parseTime(v, time.Now())
+	due, err := r.pruneFilters()
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +216,7 @@ func (s *Server) networkPrune(ctx context.Context, r *request) (response, error)
 	}
 	var report network.PruneReport
 	for _, n := range all {
-		if brig.Predefined(n.Name) || n.ConfigOnly || !f.labelsMatch(n.Labels) || !until.IsZero() && n.Created.After(until) {
+		if brig.Predefined(n.Name) || n.ConfigOnly || !due(n.Labels, n.Created) {
 			continue
 		}
 		switch err := s.Memberships.NetworkRemove(ctx, string(n.ID)); {

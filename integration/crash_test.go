@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // A deed is one request of an act, and what is so once it has been acknowledged.
@@ -416,7 +418,7 @@ func (w *world) try(tr trial) {
 // warnings are the last lines of brigd's log that are not about requests.
 func warnings(file string) string {
 	var out []string
-	for line := range strings.Lines(tailOf(file)) {
+	for line := range strings.Lines(testbed.LogEnd(file)) {
 		if !strings.Contains(line, `"DEBUG"`) {
 			out = append(out, line)
 		}

@@ -1,14 +1,11 @@
 package integration
 
 import (
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // TestLimitsHold exceeds limits and looks at what stops the container.
@@ -173,16 +170,5 @@ func post(t *testing.T, path string) (int, string) {
 
 func postJSON(t *testing.T, path, doc string) (int, string) {
 	t.Helper()
-	client := testbed.Client(bed.server.Host)
-	defer client.CloseIdleConnections()
-	resp, err := client.Post("http://d"+path, "application/json", strings.NewReader(doc))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	return send(t, "POST", path, []byte(doc))
 }

@@ -33,11 +33,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code, err := runSuite(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "integration:", err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
+	testbed.Exit("integration", code, err)
 }
 
 func runSuite(m *testing.M) (code int, err error) {
@@ -54,19 +50,16 @@ func runSuite(m *testing.M) (code int, err error) {
 	if bed.bin, err = filepath.Abs("../bin"); err != nil {
 		return 1, err
 	}
-	reg, err := startRegistry(starting, "registry", "", "")
+	set, err := images.Build()
+	if err != nil {
+		return 1, err
+	}
+	reg, err := testbed.StockedRegistry(starting, filepath.Join(dir, "registry"), set)
 	if err != nil {
 		return 1, err
 	}
 	defer reg.Close()
 	bed.reg = reg.Addr
-	set, err := images.Build()
-	if err != nil {
-		return 1, err
-	}
-	if err := set.Push(starting, reg.Addr, nil); err != nil {
-		return 1, err
-	}
 	if bed.server, err = startServer(starting, "b"); err != nil {
 		return 1, err
 	}
@@ -74,7 +67,7 @@ func runSuite(m *testing.M) (code int, err error) {
 	for _, name := range []string{"busybox", "layers", "user", "entry", "health"} {
 		if r := bed.cli.Run(starting, nil, "pull", "-q", image(name)); r.Code != 0 {
 			stopServer(bed.server)
-			return 1, fmt.Errorf("%s\n%s", r, tailOf(bed.server.Log))
+			return 1, fmt.Errorf("%s\n%s", r, testbed.LogEnd(bed.server.Log))
 		}
 	}
 	code = m.Run()
@@ -92,15 +85,7 @@ func startRegistry(ctx context.Context, name, user, password string) (*testbed.R
 
 // startServer gives the server of BRIG_TEST_HOST, or a new brigd in the bed's folder name.
 func startServer(ctx context.Context, name string) (*testbed.Server, error) {
-	if host := os.Getenv("BRIG_TEST_HOST"); host != "" {
-		return testbed.Borrow(host), nil
-	}
-	dir := filepath.Join(bed.dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	s := testbed.NewServer(bed.bin, dir)
-	return s, s.Start(ctx)
+	return testbed.Serve(ctx, bed.bin, filepath.Join(bed.dir, name))
 }
 
 // stopServer removes all containers, stops a brigd of ours and says what it left on the host.
@@ -116,17 +101,5 @@ func stopServer(s *testbed.Server) error {
 			return fmt.Errorf("remove all containers: %s", r)
 		}
 	}
-	if err := s.Stop(); err != nil {
-		return fmt.Errorf("%w\n%s", err, tailOf(s.Log))
-	}
-	left, err := s.Leftovers(true)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("brigd left on the host:\n%s", strings.Join(left, "\n"))
-	}
-	return err
-}
-
-func tailOf(file string) string {
-	b, _ := os.ReadFile(file)
-	return string(b[max(0, len(b)-6000):])
+	return s.End()
 }

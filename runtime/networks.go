@@ -63,16 +63,12 @@ func (c *Containers) NetworkRemove(ctx context.Context, ref string) error {
 
 // NetworkConnect puts a container into a network: at once if it runs, else with its next start.
 func (c *Containers) NetworkConnect(ctx context.Context, network, ref string, spec brig.EndpointSpec) error {
-	ct, err := c.hold(ctx, ref)
+	ct, d, err := c.holdMember(ctx, ref)
 	if err != nil {
 		return err
 	}
 	defer ct.lock.release()
 	ctx = context.WithoutCancel(ctx)
-	d := c.record(ct)
-	if err := changeable(d); err != nil {
-		return err
-	}
 	w, err := c.cfg.Networks.Lookup(ctx, network)
 	if err != nil {
 		return err
@@ -108,12 +104,18 @@ func (c *Containers) NetworkConnect(ctx context.Context, network, ref string, sp
 	return nil
 }
 
-// changeable refuses to change the networks of a container that goes.
-func changeable(d *brig.Container) error {
-	if d.State == brig.Removing || d.State == brig.Dead {
-		return errs.New(errs.Conflict, "Container %s is marked for removal and cannot be connected or disconnected to the network", d.ID)
+// holdMember takes the lock of a container whose networks shall change, and refuses one that goes. The caller releases the lock.
+func (c *Containers) holdMember(ctx context.Context, ref string) (*container, *brig.Container, error) {
+	ct, err := c.hold(ctx, ref)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil
+	d := c.record(ct)
+	if d.State == brig.Removing || d.State == brig.Dead {
+		ct.lock.release()
+		return nil, nil, errs.New(errs.Conflict, "Container %s is marked for removal and cannot be connected or disconnected to the network", d.ID)
+	}
+	return ct, d, nil
 }
 
 // connectable says why a container that doesn't run can't be put into w. For one that runs, Memberships says it.
@@ -138,16 +140,12 @@ func (c *Containers) connectable(ctx context.Context, d *brig.Container, w *brig
 
 // NetworkDisconnect takes a container out of a network. force takes a container that doesn't run out of one that is gone.
 func (c *Containers) NetworkDisconnect(ctx context.Context, network, ref string, force bool) error {
-	ct, err := c.hold(ctx, ref)
+	ct, d, err := c.holdMember(ctx, ref)
 	if err != nil {
 		return err
 	}
 	defer ct.lock.release()
 	ctx = context.WithoutCancel(ctx)
-	d := c.record(ct)
-	if err := changeable(d); err != nil {
-		return err
-	}
 	running := d.State.HasProcess()
 	w, err := c.cfg.Networks.Lookup(ctx, network)
 	if err != nil {

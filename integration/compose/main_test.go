@@ -42,21 +42,13 @@ func TestMain(m *testing.M) {
 	if !testbed.Inside() { // ports and addresses are the projects' own choice, so the network must be too
 		// There are no packages to be had in there.
 		if _, err := images.Services(context.Background(), cache, os.Stderr); err != nil {
-			fmt.Fprintln(os.Stderr, "compose:", err)
-			os.Exit(1)
+			testbed.Exit("compose", 1, err)
 		}
 		code, err := testbed.Reenter()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "compose:", err)
-		}
-		os.Exit(code)
+		testbed.Exit("compose", code, err)
 	}
 	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "compose:", err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
+	testbed.Exit("compose", code, err)
 }
 
 func run(m *testing.M) (code int, err error) {
@@ -77,66 +69,48 @@ func run(m *testing.M) (code int, err error) {
 	if err := testbed.Compose(cache, bed.cli.Config); err != nil {
 		return 1, err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "registry"), 0o700); err != nil {
-		return 1, err
-	}
 	names, err := startResolver(dir)
 	if err != nil {
 		return 1, err
 	}
 	defer names.Close()
-	reg, err := testbed.StartRegistry(starting, filepath.Join(dir, "registry"), "", "")
+	set, err := projectImages(starting)
+	if err != nil {
+		return 1, err
+	}
+	reg, err := testbed.StockedRegistry(starting, filepath.Join(dir, "registry"), set)
 	if err != nil {
 		return 1, err
 	}
 	defer reg.Close()
 	bed.reg = reg.Addr
-	if bed.server, err = startServer(starting); err != nil {
+	if bed.server, err = testbed.Serve(starting, "../../bin", dir); err != nil {
 		return 1, err
 	}
 	bed.cli.Host = bed.server.Host
 	defer func() { err = errors.Join(err, stopServer(bed.server)) }()
-	if err := pushAndPull(starting); err != nil {
-		return 1, err
+	for name := range set {
+		if r := bed.cli.Run(starting, nil, "pull", "-q", bed.reg+"/"+name); r.Code != 0 {
+			return 1, fmt.Errorf("%s\n%s", r, testbed.LogEnd(bed.server.Log))
+		}
 	}
 	return m.Run(), nil
 }
 
-// pushAndPull makes the images that the projects use, and has the server pull them.
-func pushAndPull(ctx context.Context) error {
+// projectImages makes the images that the projects use.
+func projectImages(ctx context.Context) (images.Set, error) {
 	set, err := images.Services(ctx, cache, os.Stderr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	small, err := images.Build()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range []string{"busybox:latest", "busybox:2", "user:latest", "health:latest"} {
 		set[name] = small[name]
 	}
-	if err := set.Push(ctx, bed.reg, nil); err != nil {
-		return err
-	}
-	for name := range set {
-		if r := bed.cli.Run(ctx, nil, "pull", "-q", bed.reg+"/"+name); r.Code != 0 {
-			return fmt.Errorf("%s\n%s", r, tailOf(bed.server.Log))
-		}
-	}
-	return nil
-}
-
-// startServer gives the server of BRIG_TEST_HOST, or a new brigd.
-func startServer(ctx context.Context) (*testbed.Server, error) {
-	if host := os.Getenv("BRIG_TEST_HOST"); host != "" {
-		return testbed.Borrow(host), nil
-	}
-	bin, err := filepath.Abs("../../bin")
-	if err != nil {
-		return nil, err
-	}
-	s := testbed.NewServer(bin, bed.dir)
-	return s, s.Start(ctx)
+	return set, nil
 }
 
 // stopServer stops a brigd of ours and says what it left: every project has been taken down by then.
@@ -152,29 +126,16 @@ func stopServer(s *testbed.Server) error {
 	left = slices.DeleteFunc(left, func(what string) bool {
 		return strings.HasPrefix(what, "process ") && strings.Contains(what, "brig-net") || strings.HasSuffix(what, "/r/store/mnt") || strings.HasSuffix(what, "/r/netns")
 	})
-	if err := s.Stop(); err != nil {
-		return fmt.Errorf("%w\n%s", err, tailOf(s.Log))
-	}
-	more, err := s.Leftovers(true)
-	if err != nil {
+	if err := errors.Join(s.End(), testbed.LeftError(left)); err != nil {
 		return err
 	}
 	links, err := net.Interfaces()
 	if err != nil {
 		return err
 	}
-	for _, l := range links {
-		if l.Name != "lo" {
-			more = append(more, "link "+l.Name)
-		}
-	}
-	if left = append(left, more...); len(left) > 0 {
-		return fmt.Errorf("brigd left on the host:\n%s", strings.Join(left, "\n"))
+	links = slices.DeleteFunc(links, func(l net.Interface) bool { return l.Name == "lo" })
+	if len(links) > 0 { // the namespace is ours alone
+		return fmt.Errorf("brigd left links on the host: %v", links)
 	}
 	return nil
-}
-
-func tailOf(file string) string {
-	b, _ := os.ReadFile(file)
-	return string(b[max(0, len(b)-6000):])
 }

@@ -39,17 +39,10 @@ func TestMain(m *testing.M) {
 	}
 	if !testbed.Inside() { // dockerd changes the network, so it gets one of its own
 		code, err := testbed.Reenter()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "peers:", err)
-		}
-		os.Exit(code)
+		testbed.Exit("peers", code, err)
 	}
 	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		code = 1
-	}
-	os.Exit(code)
+	testbed.Exit("peers", code, err)
 }
 
 func run(m *testing.M) (code int, err error) {
@@ -66,19 +59,16 @@ func run(m *testing.M) (code int, err error) {
 			return 1, err
 		}
 	}
-	reg, err := testbed.StartRegistry(ctx, dirs["registry"], "", "")
+	set, err := images.Build()
+	if err != nil {
+		return 1, err
+	}
+	reg, err := testbed.StockedRegistry(ctx, dirs["registry"], set)
 	if err != nil {
 		return 1, err
 	}
 	defer reg.Close()
 	bed.reg = reg.Addr
-	set, err := images.Build()
-	if err != nil {
-		return 1, err
-	}
-	if err := set.Push(ctx, reg.Addr, nil); err != nil {
-		return 1, err
-	}
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		return 1, err
