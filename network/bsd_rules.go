@@ -75,7 +75,7 @@ func (h *bsdHost) forget() {}
 func (h *bsdHost) clearRules() error {
 	h.text, h.shown = "", ""
 	_, err := h.do(dropRules(h.instance)...)
-	if says(err, "/dev/pf") || says(err, "Anchor does not exist") {
+	if says(err, "/dev/pf") || says(err, "does not exist") {
 		return nil
 	}
 	return errs.Wrap(err, "empty anchor %s", pfAnchor(h.instance))
