@@ -83,7 +83,7 @@ func options() (o opts, err error) {
 
 // needs reports whether one of the chosen tasks uses an image.
 func (o opts) needs(image string) bool {
-	return slices.ContainsFunc(tasks(place{}), func(t task) bool { return t.image == image && o.only.MatchString(t.name) })
+	return image == "busybox" || slices.ContainsFunc(tasks(place{}), func(t task) bool { return t.image == image && o.only.MatchString(t.name) })
 }
 
 const cache = ".cache"
@@ -156,7 +156,10 @@ func run(ctx context.Context, o opts) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, at.near.Close()) }()
-	return compare(ctx, o, servers, tasks(at))
+	if err := compare(ctx, o, servers, tasks(at)); err != nil || !o.only.MatchString(dnsName) {
+		return err
+	}
+	return dnsUnderChurn(ctx, servers, at.ref("busybox"))
 }
 
 // startServers starts brigd, dockerd and podman in this order; stop must be called in any case.

@@ -57,9 +57,9 @@ func (n *Neighbour) Dial(ctx context.Context, network, addr string) (c net.Conn,
 	return DialIn(ctx, n.ns, network, addr)
 }
 
-// Close ends it.
+// Close ends it. The link goes first: it would go with the namespace, but nobody could say when.
 func (n *Neighbour) Close() error {
-	n.ns.Close()
+	defer n.ns.Close()
 	if out, err := exec.Command("ip", "link", "del", n.link).CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link del %s: %w: %s", n.link, err, out)
 	}
