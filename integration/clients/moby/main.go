@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+	"github.com/moby/moby/client/pkg/versions"
 )
 
 func main() {
@@ -87,17 +88,27 @@ func run(ctx context.Context, image string) (err error) {
 	return nil
 }
 
-// start creates a container in both networks, and starts it.
+// start creates a container in both networks, and starts it. Below API 1.44 a container is created in one network, and connected to others.
 func start(ctx context.Context, c *client.Client, image string, nets []string) (string, error) {
 	eps := map[string]*network.EndpointSettings{}
 	for _, n := range nets {
 		eps[n] = &network.EndpointSettings{Aliases: []string{"alias-" + n}}
+	}
+	then := map[string]*network.EndpointSettings{}
+	if versions.LessThan(c.ClientVersion(), "1.44") {
+		then[nets[1]] = eps[nets[1]]
+		delete(eps, nets[1])
 	}
 	made, err := c.ContainerCreate(ctx, client.ContainerCreateOptions{Name: label, Config: &container.Config{Image: image, Labels: map[string]string{label: "1"},
 		Cmd: []string{"sh", "-c", `trap "exit 5" TERM; echo out; echo err >&2; while :; do sleep 0.1; done`}},
 		HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(nets[0])}, NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: eps}})
 	if err != nil {
 		return "", fmt.Errorf("create: %w", err)
+	}
+	for n, ep := range then {
+		if _, err := c.NetworkConnect(ctx, n, client.NetworkConnectOptions{Container: made.ID, EndpointConfig: ep}); err != nil {
+			return made.ID, fmt.Errorf("connect to %s: %w", n, err)
+		}
 	}
 	if _, err := c.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err != nil {
 		return made.ID, fmt.Errorf("start: %w", err)
