@@ -1,10 +1,12 @@
 package dockerapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -95,7 +97,9 @@ func newNetwork(n brig.Network, members map[string]network.EndpointResource) net
 		},
 		Containers: members,
 	}
-	for _, sub := range n.Subnets {
+	subnets := slices.Clone(n.Subnets)
+	slices.SortStableFunc(subnets, func(a, b brig.Subnet) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) }) // IPv4's first
+	for _, sub := range subnets {
 		c := network.IPAMConfig{Subnet: sub.Prefix, Gateway: sub.Gateway, IPRange: sub.Range, AuxAddress: sub.Aux}
 		if sub.AutoGateway && !sub.Auto {
 			c.Gateway = netip.Addr{} // dockerd shows what was asked for where something was

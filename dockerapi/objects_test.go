@@ -133,6 +133,12 @@ func TestNetworks(t *testing.T) {
 	if n, err := d.nets.Lookup(t.Context(), "lan"); err != nil || !n.IPv6 || !n.Internal || n.Options["o"] != "1" || n.Subnets[0].Range.String() != "10.9.1.0/24" || n.Subnets[0].Aux["r"].String() != "10.9.1.1" {
 		t.Errorf("created: %+v, %v", n, err)
 	}
+	d.want(t, 201, "POST", "/networks/create", map[string]any{"Name": "both", "EnableIPv6": true,
+		"IPAM": map[string]any{"Config": []any{map[string]any{"Subnet": "fd00:9::/64"}, map[string]any{"Subnet": "10.19.0.0/16"}}}})
+	if got := d.want(t, 200, "GET", "/networks/both", nil); strings.Index(got, "10.19.0.0/16") > strings.Index(got, "fd00:9::/64") || !strings.Contains(got, "10.19.0.0/16") {
+		t.Errorf("IPv4's subnet doesn't come first: %s", got)
+	}
+	d.want(t, 204, "DELETE", "/networks/both", nil)
 	d.want(t, 200, "POST", "/networks/lan/connect", map[string]any{"Container": "web", "EndpointConfig": map[string]any{"Aliases": []string{"www"}, "GwPriority": 3,
 		"IPAMConfig": map[string]any{"IPv4Address": "10.9.0.7", "LinkLocalIPs": []string{"169.254.1.1"}}}})
 	if e := d.nets.members["lan web"]; e.IPv4 != "10.9.0.7" || e.Aliases[0] != "www" || e.GwPriority != 3 || e.LinkLocal[0] != "169.254.1.1" {

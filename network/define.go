@@ -200,13 +200,8 @@ func (n *Networks) allot(w *brig.Network) error {
 		}
 		others = append(others, s.Prefix)
 		has4, has6 = has4 || s.Prefix.Addr().Is4(), has6 || !s.Prefix.Addr().Is4()
-		if !s.Gateway.IsValid() {
-			var p pool
-			gw, ok := p.free(*s)
-			if !ok {
-				return errs.New(errs.Unavailable, "no available %s addresses on the subnet %s", family(s.Prefix.Addr()), from(*s))
-			}
-			s.Gateway, s.AutoGateway = gw, true
+		if err := reserve(s); err != nil {
+			return err
 		}
 	}
 	if has4 && has6 {
@@ -229,6 +224,29 @@ func (n *Networks) allot(w *brig.Network) error {
 			return err
 		}
 		w.Subnets = append(w.Subnets, s)
+	}
+	return nil
+}
+
+// reserve gives s a gateway if it has none, and refuses one, or an auxiliary address, that something else has. The gateway comes first.
+func reserve(s *brig.Subnet) error {
+	var p pool
+	bare := brig.Subnet{Prefix: s.Prefix, Range: s.Range}
+	if s.Gateway.IsValid() {
+		if _, err := p.take(bare, s.Gateway.String()); err != nil {
+			return errs.Wrap(err, "failed to allocate gateway (%s)", s.Gateway)
+		}
+	} else {
+		gw, err := p.take(bare, "")
+		if err != nil {
+			return err
+		}
+		s.Gateway, s.AutoGateway = gw.Addr(), true
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
+		if _, err := p.take(bare, s.Aux[name].String()); err != nil {
+			return errs.Wrap(err, "failed to allocate secondary ip address (%s:%s)", name, s.Aux[name])
+		}
 	}
 	return nil
 }

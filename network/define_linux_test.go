@@ -15,6 +15,18 @@ func TestWhatIsNoNetworkIsRefused(t *testing.T) {
 	sub := func(prefix string) brig.Subnet { return brig.Subnet{Prefix: netip.MustParsePrefix(prefix)} }
 	ranged := sub("10.1.0.0/16")
 	ranged.Range, ranged.Gateway = netip.MustParsePrefix("10.2.0.0/24"), netip.MustParseAddr("10.3.0.1")
+	with := func(prefix, gateway, aux string) brig.Network {
+		s := sub(prefix)
+		if gateway != "" {
+			s.Gateway = netip.MustParseAddr(gateway)
+		}
+		if aux != "" {
+			s.Aux = map[string]netip.Addr{"a": netip.MustParseAddr(aux)}
+		}
+		return brig.Network{Name: "x", IPv6: !s.Prefix.Addr().Is4(), Subnets: []brig.Subnet{s}}
+	}
+	twice := with("10.1.0.0/16", "", "10.1.0.5")
+	twice.Subnets[0].Aux["b"] = twice.Subnets[0].Aux["a"]
 	for _, c := range []struct {
 		w    brig.Network
 		kind errs.Kind
@@ -33,6 +45,13 @@ func TestWhatIsNoNetworkIsRefused(t *testing.T) {
 		{brig.Network{Name: "x", Subnets: []brig.Subnet{{}}}, errs.Invalid, "invalid CIDR block notation"},
 		{brig.Network{Name: "x", Subnets: []brig.Subnet{ranged}}, errs.Invalid, "parent subnet 10.1.0.0/16 doesn't contain ip-range\ninvalid gateway 10.3.0.1: parent subnet 10.1.0.0/16 doesn't contain this address"},
 		{brig.Network{Name: "x", Subnets: []brig.Subnet{sub("10.1.0.0/16"), sub("10.2.0.0/16")}}, errs.Forbidden, "bridge driver doesn't support multiple subnets"},
+		{with("10.1.0.0/16", "10.1.0.0", ""), errs.Forbidden, "failed to allocate gateway (10.1.0.0): Address already in use"},
+		{with("10.1.0.0/16", "10.1.255.255", ""), errs.Forbidden, "failed to allocate gateway (10.1.255.255): Address already in use"},
+		{with("10.1.0.0/16", "", "10.1.0.1"), errs.Forbidden, "failed to allocate secondary ip address (a:10.1.0.1): Address already in use"},
+		{with("10.1.0.0/16", "10.1.0.9", "10.1.0.9"), errs.Forbidden, "failed to allocate secondary ip address (a:10.1.0.9): Address already in use"},
+		{with("10.1.0.0/16", "", "10.1.255.255"), errs.Forbidden, "failed to allocate secondary ip address (a:10.1.255.255): Address already in use"},
+		{with("fd00:1::/64", "", "fd00:1::1"), errs.Forbidden, "failed to allocate secondary ip address (a:fd00:1::1): Address already in use"},
+		{twice, errs.Forbidden, "failed to allocate secondary ip address (b:10.1.0.5): Address already in use"},
 		{brig.Network{Name: "x", Options: map[string]string{optBridge: ""}}, errs.Invalid, optBridge},
 	} {
 		if _, err := n.Create(t.Context(), c.w); !errs.Is(err, c.kind) || !strings.Contains(err.Error(), c.text) {

@@ -56,10 +56,11 @@ func (c *Containers) writeFiles(d *brig.Container, owner *brig.Container, links 
 	return out, nil
 }
 
-// hostsFile is Docker's /etc/hosts: the host's own in its network, else the base; then the extra hosts, links, and the container itself.
+// hostsFile is Docker's /etc/hosts: the host's own in its network, unless there are extra hosts; else the base, the extra hosts, links, and
+// the container itself.
 func hostsFile(d *brig.Container, links []link) (string, error) {
 	var b strings.Builder
-	if networkMode(&d.Spec) == "host" {
+	if networkMode(&d.Spec) == "host" && len(d.Spec.ExtraHosts) == 0 {
 		text, err := os.ReadFile(hostHosts)
 		if err != nil && !os.IsNotExist(err) {
 			return "", errs.Wrap(err, "read the host's hosts")
@@ -93,9 +94,12 @@ func hostsFile(d *brig.Container, links []link) (string, error) {
 
 // ownLines are a hosts file's lines for the container itself, those of its main network first.
 func ownLines(d *brig.Container) (out []string) {
-	names := d.Spec.Hostname
+	names := d.Spec.Hostname // a host name may be a full one by itself
 	if d.Spec.Domainname != "" {
-		names = d.Spec.Hostname + "." + d.Spec.Domainname + " " + d.Spec.Hostname
+		names += "." + d.Spec.Domainname
+	}
+	if short, _, full := strings.Cut(names, "."); full {
+		names += " " + short
 	}
 	main := networkMode(&d.Spec)
 	nets := slices.SortedFunc(maps.Keys(d.Endpoints), func(a, b string) int {
