@@ -50,7 +50,7 @@ func (b *bed) rested(ctx context.Context, before []level) ([]level, error) {
 // quiet reports whether nothing is left of any container.
 func (b *bed) quiet(is []level) bool {
 	return !slices.ContainsFunc(is, func(l level) bool {
-		return l.n > 0 && slices.Contains([]string{"shims", "links", "run directories", "containers", "roots", "volumes", "zombies"}, l.name)
+		return l.n > 0 && slices.Contains([]string{"shims", "keepers", "links", "run directories", "containers", "roots", "volumes", "zombies"}, l.name)
 	})
 }
 
@@ -70,14 +70,8 @@ func (b *bed) levels(ctx context.Context) ([]level, error) {
 	}
 	proc := filepath.Join("/proc", strconv.Itoa(b.Pid()))
 	rss := field(filepath.Join(proc, "status"), "VmRSS:") / 1024
-	shims, zombies := b.processes()
-	links := 0
-	all, _ := net.Interfaces()
-	for _, l := range all {
-		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") {
-			links++
-		}
-	}
+	shims, keepers, zombies := b.processes()
+	links, bridges := b.links(id)
 	mountinfo, _ := os.ReadFile("/proc/self/mountinfo")
 	mounts := 0 // the first container's network makes one that stays
 	for l := range bytes.Lines(mountinfo) {
@@ -86,32 +80,54 @@ func (b *bed) levels(ctx context.Context) ([]level, error) {
 		}
 	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/brig-" + id + "/*/tasks")
-	rules, _ := exec.CommandContext(ctx, "nft", "list", "table", "ip", "brig_"+id).Output()
+	rules := 0
+	for _, family := range []string{"ip", "ip6"} { // a family without a network has no table
+		out, _ := exec.CommandContext(ctx, "nft", "list", "table", family, "brig_"+id).Output()
+		rules += bytes.Count(out, []byte("\n"))
+	}
 	in := func(elem ...string) int { return entries(filepath.Join(append([]string{b.Root}, elem...)...)) }
 	return []level{
 		{"descriptors", entries(filepath.Join(proc, "fd")), 3}, {"goroutines", info.NGoroutines, 5}, {"memory, MiB", rss, 25},
 		{"threads", field(filepath.Join(proc, "status"), "Threads:"), 10},
-		{"shims", shims, 0}, {"zombies", zombies, 0}, {"links", links, 0}, {"namespaces", in("netns"), 0}, {"cgroups", len(groups), 0},
-		{"mounts", mounts, 1}, {"rules", bytes.Count(rules, []byte("dnat to")), 0},
-		{"run directories", in("run"), 0}, {"containers", in("containers"), 0}, {"roots", in("store", "c"), 0}, {"volumes", in("store", "v"), 0},
+		{"shims", shims, 0}, {"zombies", zombies, 0}, {"keepers", keepers, 0}, {"links", links, 0}, {"bridges", bridges, 0}, {"namespaces", in("netns"), 0}, {"cgroups", len(groups), 0},
+		{"mounts", mounts, 1}, {"lines of rules", rules, 0},
+		{"keeper's files", in("keeper"), 0}, {"run directories", in("run"), 0}, {"containers", in("containers"), 0}, {"roots", in("store", "c"), 0}, {"volumes", in("store", "v"), 0},
 		{"layers", in("store", "l"), 0}, {"work", in("store", "w"), 0}, {"blobs", in("blobs", "sha256"), 0}, {"spool", in("spool"), 0},
 	}, nil
 }
 
-// processes counts brigd's shims, and children that it has not reaped.
-func (b *bed) processes() (shims, zombies int) {
+// links counts the instance's ends of containers' links, and its bridges: by name or, where a user has named one, by alias.
+func (b *bed) links(id string) (ends, bridges int) {
+	all, _ := net.Interfaces()
+	for _, l := range all {
+		alias, _ := os.ReadFile("/sys/class/net/" + l.Name + "/ifalias")
+		switch {
+		case strings.HasPrefix(l.Name, "v"+id[:4]+"-"):
+			ends++
+		case l.Name == "brig-"+id || strings.HasPrefix(l.Name, "br"+id[:4]+"-") || strings.TrimSpace(string(alias)) == "brig_"+id:
+			bridges++
+		}
+	}
+	return ends, bridges
+}
+
+// processes counts brigd's shims and keepers, and children that it has not reaped.
+func (b *bed) processes() (shims, keepers, zombies int) {
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, f := range files {
 		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "cmdline"))
 		if bytes.Contains(cmdline, []byte("dir="+b.Root+"/run")) {
 			shims++
 		}
+		if bytes.HasSuffix(cmdline, []byte("\x00"+b.Root+"/keeper\x00")) {
+			keepers++
+		}
 		stat, _ := os.ReadFile(f)
 		if rest := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(rest) > 1 && rest[0] == "Z" && rest[1] == strconv.Itoa(b.Pid()) {
 			zombies++
 		}
 	}
-	return shims, zombies
+	return shims, keepers, zombies
 }
 
 // entries counts a directory's; none if there is no such directory.

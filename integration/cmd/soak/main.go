@@ -1,6 +1,6 @@
 // Soak puts a brigd of its own under mixed load, kills it every 30 seconds during the first two thirds of the time, and then leaves
 // it alone. In the end all that the load made is removed, and what brigd and the host have is compared with what they had in the beginning: descriptors,
-// goroutines, memory, processes, links, namespaces, mounts, cgroups, rules and what is stored. It prints a table and ends with exit code
+// goroutines, memory, processes, links, bridges, namespaces, mounts, cgroups, rules and what is stored. It prints a table and ends with exit code
 // 1 if something has grown, or if something failed that no kill explains.
 //
 // SOAK is how long, as Go writes durations (default 1m). Run it from the checkout's top, as root, with the programs in bin/.
@@ -131,10 +131,10 @@ func newBed(ctx context.Context, dir string) (_ *bed, stop func() error, err err
 
 func (b *bed) image(name string) string { return b.reg + "/" + name }
 
-// drain removes all containers, volumes, and all images but busybox.
+// drain removes all containers, networks, volumes, and all images but busybox.
 func (b *bed) drain(ctx context.Context) error {
 	for _, step := range [][2][]string{
-		{{"ps", "-aq"}, {"rm", "-f", "-v"}}, {{"volume", "ls", "-q"}, {"volume", "rm"}},
+		{{"ps", "-aq"}, {"rm", "-f", "-v"}}, {{"network", "ls", "-q", "--filter", "type=custom"}, {"network", "rm"}}, {{"volume", "ls", "-q"}, {"volume", "rm"}},
 		{{"images", "-q", "--filter", "reference=*/layers", "--filter", "reference=soak*"}, {"rmi", "-f"}},
 	} {
 		if ids := strings.Fields(b.cli.Run(ctx, nil, step[0]...).Out); len(ids) > 0 {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +51,8 @@ func tasks() map[string]task {
 			return nil
 		},
 		"volume, commit": committing,
+		"networks":       networking,
+		"connect":        connecting,
 		"ps, stats, df": func(ctx context.Context, b *bed, _ string) error {
 			for _, args := range [][]string{{"ps", "-a"}, {"info"}, {"system", "df"}, {"events", "--since", "1m", "--until", "0s"}} {
 				if err := b.want(ctx, 0, "", args...); err != nil {
@@ -132,6 +136,50 @@ func committing(ctx context.Context, b *bed, name string) error {
 	return nil
 }
 
+// networking has two containers in a network of their own: the second looks the first up and asks it by its name, and the host asks it by its published port.
+func networking(ctx context.Context, b *bed, name string) error {
+	server := []string{"run", "-d", "--name", name, "--network", name, "--network-alias", "alias", "-p", "127.0.0.1::80", "-p", "81/udp", b.image("busybox"), "nc", "-ll", "-p", "80", "-e", "echo", name}
+	const ask = `nslookup alias && for i in 1 2 3 4 5 6 7 8 9; do nc -w 5 "$0" 80 </dev/null | grep "$0" && exit; sleep 0.2; done; exit 1`
+	for _, args := range [][]string{{"network", "create", name}, server, {"run", "--rm", "--name", name + "-b", "--network", name, b.image("busybox"), "sh", "-c", ask, name}} {
+		if err := b.want(ctx, 0, "", args...); err != nil {
+			return err
+		}
+	}
+	r := b.cli.Run(ctx, nil, "port", name, "80/tcp")
+	if r.Code != 0 {
+		return errors.New(r.String())
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimSpace(r.Out))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	if said, err := io.ReadAll(c); err != nil || string(said) != name+"\n" {
+		return fmt.Errorf("the published port %s says %q: %w", r.Out, said, err)
+	}
+	for _, args := range [][]string{{"network", "disconnect", "-f", name, name}, {"rm", "-f", name}, {"network", "rm", name}} {
+		if err := b.want(ctx, 0, "", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connecting moves a running container from the default bridge to a network, where it then has a name.
+func connecting(ctx context.Context, b *bed, name string) error {
+	for _, args := range [][]string{
+		{"network", "create", name}, {"run", "-d", "--name", name, "-p", "127.0.0.1::80", b.image("busybox"), "sleep", "600"},
+		{"network", "connect", "--alias", "moved", name, name}, {"exec", name, "nslookup", "moved"}, {"network", "disconnect", "bridge", name},
+		{"exec", name, "nslookup", name}, {"port", name}, {"network", "disconnect", name, name}, {"rm", "-f", name}, {"network", "rm", name},
+	} {
+		if err := b.want(ctx, 0, "", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // load runs tasks for so long and, unless every is 0, kills brigd that often. It returns when all have ended.
 func (b *bed) load(ctx context.Context, length, every time.Duration) error {
 	over, cancel := context.WithTimeout(ctx, length)
@@ -193,8 +241,9 @@ func (b *bed) one(ctx context.Context) {
 	err := all[what](limited, b, name)
 	if err != nil && ctx.Err() == nil { // what it was about to remove
 		if testbed.Ready(limited, b.Host, nil) == nil {
-			b.cli.Run(limited, nil, "rm", "-f", "-v", name)
+			b.cli.Run(limited, nil, "rm", "-f", "-v", name, name+"-b")
 			b.cli.Run(limited, nil, "volume", "rm", "-f", name)
+			b.cli.Run(limited, nil, "network", "rm", name)
 		}
 	}
 	b.mu.Lock()
