@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -99,6 +100,10 @@ func makers() map[string]func(ctx context.Context) (v1.Image, error) {
 			return set["busybox:latest"].(v1.Image), nil
 		},
 		"bench": func(context.Context) (v1.Image, error) {
+			info, _ := debug.ReadBuildInfo()
+			if info == nil || !slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
+				return nil, errors.New("bench runs in containers too, so it must be static: build it with CGO_ENABLED=0")
+			}
 			self, err := os.Executable()
 			if err != nil {
 				return nil, err
