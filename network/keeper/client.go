@@ -19,7 +19,6 @@ const (
 	answerWait = time.Minute      // for the answer to a request; all resolvers may have to be opened
 	healFirst  = 50 * time.Millisecond
 	healLast   = 5 * time.Second
-	reapWait   = 2 * time.Second
 )
 
 // Config is what Open needs.
@@ -43,7 +42,8 @@ type Client struct {
 	set      bool       // there was one
 	reserved []Port     // since then
 	healing  bool
-	child    int // pid of the keeper if it is our child and not reaped, or 0
+	child    int   // pid of the keeper that was started last, if it is our child and not reaped, or 0
+	past     []int // those of earlier ones that haven't been reaped
 }
 
 // Open makes a client. No process is started yet.
@@ -224,12 +224,15 @@ func (c *Client) follow(l *link) {
 
 // startHealing sees to it that what shall be served is served again, and that a keeper that has ended is reaped. The caller holds mu.
 func (c *Client) startHealing() {
-	if c.healing || c.ctx.Err() != nil || c.child == 0 && c.nothing() {
+	if c.healing || c.ctx.Err() != nil || c.buried() && c.nothing() {
 		return
 	}
 	c.healing = true
 	c.wg.Go(c.heal)
 }
+
+// buried reports whether each keeper that was started has been reaped.
+func (c *Client) buried() bool { return c.child == 0 && len(c.past) == 0 }
 
 func (c *Client) nothing() bool { return c.state.Empty() && len(c.reserved) == 0 }
 
@@ -253,10 +256,12 @@ func (c *Client) healed(began time.Time) (done bool) {
 	defer func() { c.healing = c.healing && !done }()
 	c.reap()
 	switch {
-	case c.ctx.Err() != nil || c.link != nil && c.link.synced:
+	case c.ctx.Err() != nil:
 		return true
+	case c.link != nil && c.link.synced:
+		return len(c.past) == 0
 	case c.nothing():
-		return c.child == 0 || time.Since(began) > reapWait
+		return c.buried()
 	}
 	if err := c.connect(c.ctx, false); err != nil {
 		c.cfg.Log.Warn("brig-net is away; trying to start it again", "err", err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,6 +136,10 @@ func (c *Client) start(ctx context.Context) error {
 	if err != nil {
 		return errs.As(errs.Unavailable, errs.Wrap(err, "start %s", c.cfg.Program))
 	}
+	if c.child != 0 { // it is ending, else there would have been somebody to connect to
+		c.past = append(c.past, c.child)
+		c.startHealing()
+	}
 	c.child = pid
 	for until := time.Now().Add(lockWait + helloWait); ; {
 		conn, err := c.dial(ctx)
@@ -182,12 +187,14 @@ func (c *Client) spawn() (pid int, err error) {
 	return pid, p.Release()
 }
 
-// reap buries the keeper if it was our child and has ended. The caller holds mu.
+// reap buries the keepers that were our children and have ended. The caller holds mu.
 func (c *Client) reap() {
-	if c.child == 0 {
-		return
+	ended := func(child int) bool {
+		pid, err := unix.Wait4(child, nil, unix.WNOHANG, nil)
+		return pid == child || errors.Is(err, unix.ECHILD)
 	}
-	if pid, err := unix.Wait4(c.child, nil, unix.WNOHANG, nil); pid == c.child || errors.Is(err, unix.ECHILD) {
+	c.past = slices.DeleteFunc(c.past, ended)
+	if c.child != 0 && ended(c.child) {
 		c.child = 0
 	}
 }
