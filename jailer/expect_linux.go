@@ -14,17 +14,22 @@ import (
 // (kernel/cgroup/cgroup.c), is cheap for readers, which fork and exit are, at the price that the first writer after a while waits for
 // all processors to pass a quiescent state (kernel/rcu/sync.c): 10 to 25 ms, which are most of a container's start.
 // A writer that comes within the next such period doesn't wait again. So a move that changes nothing, of brigd into the cgroup where it is,
-// is made as soon as a process is expected to join a jail, beside the steps that come before that.
+// is made as soon as a process is expected to join a jail, beside the steps that come before that, and again for a second: on an idle host
+// a whole wait is longer than those steps.
 type expecter struct {
 	procs string // our own cgroup.procs in one hierarchy; "" where it isn't found
 
-	mu      sync.Mutex
-	pending bool
-	last    time.Time
+	mu    sync.Mutex // guards what follows
+	until time.Time  // the lock is to be kept cheap so long
+	busy  bool       // somebody sees to it
 }
 
-// freshFor is how long the lock is taken to stay cheap after a move. It is a guess at the safe side: too early costs a write.
-const freshFor = 5 * time.Millisecond
+const (
+	// warmFor is how long the lock is kept cheap after somebody was expected: commands come in rows, as those of a script do.
+	warmFor = time.Second
+	// warmEvery is how often a move is made meanwhile. The lock is cheap for some ten milliseconds after each. A move takes some 50 µs.
+	warmEvery = 8 * time.Millisecond
+)
 
 // newExpecter finds this process in the first hierarchy of cgroupFile, /proc/self/cgroup (cgroups(7)), that g knows.
 func newExpecter(g *cgroups, cgroupFile string) *expecter {
@@ -50,21 +55,30 @@ func newExpecter(g *cgroups, cgroupFile string) *expecter {
 	return &expecter{}
 }
 
-// expect returns at once. What it starts ends by itself within some 50 ms.
+// expect returns at once. What it starts ends by itself, a second after the last call.
 func (e *expecter) expect() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.procs == "" || e.pending || time.Since(e.last) < freshFor {
+	e.until = time.Now().Add(warmFor)
+	if e.procs == "" || e.busy {
 		return
 	}
-	e.pending = true
+	e.busy = true
 	go func() {
-		// A failure costs nothing but the time that was to be saved.
-		_ = os.WriteFile(e.procs, []byte(strconv.Itoa(os.Getpid())), 0)
-		e.mu.Lock()
-		e.pending, e.last = false, time.Now()
-		e.mu.Unlock()
+		for e.wanted() {
+			// A failure costs nothing but the time that was to be saved.
+			_ = os.WriteFile(e.procs, []byte(strconv.Itoa(os.Getpid())), 0)
+			time.Sleep(warmEvery)
+		}
 	}()
+}
+
+// wanted reports whether the lock is to be kept cheap still; if not, nobody sees to it any more.
+func (e *expecter) wanted() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.busy = time.Now().Before(e.until)
+	return e.busy
 }
 
 // Expect says that a process is about to join a jail. See runtime.Host.

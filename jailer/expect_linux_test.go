@@ -60,7 +60,7 @@ func TestExpectMovesNothing(t *testing.T) {
 	e.expect()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		e.mu.Lock()
-		done := !e.pending && !e.last.IsZero()
+		done := !e.busy && !e.until.IsZero()
 		e.mu.Unlock()
 		if done {
 			break

@@ -53,18 +53,10 @@ func compare(ctx context.Context, o opts, servers []*server, all []task) error {
 
 // one times a task and prints its row.
 func (t *task) one(ctx context.Context, o opts, servers []*server) (err error) {
-	var floor time.Duration
-	if t.alone != nil {
-		m, err := (&task{do: t.alone}).rounds(ctx, o.runs, servers[:1])
-		if err != nil {
-			return err
-		}
-		floor = m[0].took
-	}
 	if err := t.prepare(ctx, servers); err != nil {
 		return err
 	}
-	medians, err := t.rounds(ctx, o.times(t.size), servers)
+	medians, floor, err := t.rounds(ctx, o.times(t.size), servers)
 	if err != nil {
 		return err
 	}
@@ -103,33 +95,45 @@ func (t *task) finish(ctx context.Context, servers []*server) error {
 	return os.Remove(t.archive)
 }
 
-// rounds times the task n times on every server, in turn, and returns the medians by server.
-func (t *task) rounds(ctx context.Context, n int, servers []*server) ([]sample, error) {
-	all := make([][]sample, len(servers))
+// rounds times the task n times on every server and returns the medians by server, and that of its own command alone, which is timed among them. Each
+// round begins with another one, so that nobody always comes after the same one, with what that has left in the caches.
+func (t *task) rounds(ctx context.Context, n int, servers []*server) (medians []sample, floor time.Duration, err error) {
+	run := make([]func() (sample, error), 0, len(servers)+1)
+	for _, s := range servers {
+		run = append(run, func() (sample, error) { return t.once(ctx, s) })
+	}
+	if t.alone != nil {
+		alone := &task{do: t.alone}
+		run = append(run, func() (sample, error) { return alone.once(ctx, servers[0]) })
+	}
+	all := make([][]sample, len(run))
 	first := 1
 	if t.size == long {
 		first = 0
 	}
 	for round := range n + first {
-		for i, s := range servers {
-			got, err := t.once(ctx, s)
+		for i := range run {
+			i = (i + round) % len(run)
+			got, err := run[i]()
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			if round >= first {
 				all[i] = append(all[i], got)
 			}
 		}
 	}
-	medians := make([]sample, len(servers))
-	for i, got := range all {
-		medians[i] = sample{
+	for _, got := range all {
+		medians = append(medians, sample{
 			took: median(got, func(s sample) int64 { return int64(s.took) }),
 			cpu:  median(got, func(s sample) int64 { return int64(s.cpu) }),
 			peak: int64(median(got, func(s sample) int64 { return s.peak })),
-		}
+		})
 	}
-	return medians, nil
+	if t.alone != nil {
+		floor = medians[len(servers)].took
+	}
+	return medians[:len(servers)], floor, nil
 }
 
 func median(all []sample, of func(sample) int64) time.Duration {
