@@ -64,7 +64,7 @@ func (h *bsdHost) netnsPath(id brig.ID) string { return h.jail(id) }
 
 // netnsOf is the jail whose network stack a process has, as its parent jail's child: ps(1)'s keyword jail.
 func (h *bsdHost) netnsOf(pid int) brig.Netns {
-	out, err := h.do("ps", "-o", "jail=", "-p", strconv.Itoa(pid))
+	out, err := h.do("ps", "-ww", "-o", "jail=", "-p", strconv.Itoa(pid))
 	name := strings.TrimSpace(out)
 	if i := strings.LastIndexByte(name, '.'); err == nil && i > 0 {
 		return brig.Netns{Kind: brig.NetnsPath, Path: name[:i]}
