@@ -11,7 +11,7 @@ endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs fuzz clean
+.PHONY: compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs test-freebsd fuzz clean
 
 all: build
 
@@ -74,6 +74,10 @@ peers: deps deps-peers build
 	BRIG_TEST_PEERS=1 $(GO) test -count=1 -timeout 10m ./integration/peers/
 
 # zfsstore's suite on real OpenZFS, in a virtual machine. RUN=PATTERN is go test's -run. The first time builds the machine.
+# HOST=root@machine, with SSH='ssh -p …' where it takes more; on FreeBSD itself without. ARGS='-test.run X' goes to each test.
+test-freebsd:
+	@GO='$(GO)' contrib/freebsd/test.sh $(PKGS)
+
 test-zfs: deps
 	@contrib/deps.sh zfs
 	@RUN='$(RUN)' GO='$(GO)' contrib/zfs-guest/run.sh .cache/zfs-guest
