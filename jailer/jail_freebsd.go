@@ -67,12 +67,19 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 // runtimeFor has nothing to add: brig-jail is executed as it is.
 func (j *Jailer) runtimeFor(*shim.Config, string) *os.File { return nil }
 
-// nameOf is the full name of a jail, by its run directory.
+// nameOf is the full name of a jail, by its run directory, or by the jails that there are if that has vanished.
 func (j *Jailer) nameOf(h *brig.Handle) string {
 	if b, err := os.ReadFile(filepath.Join(h.Dir, shim.JailName)); err == nil && len(b) > 0 {
 		return string(b)
 	}
-	return jailspec.Name(j.cfg.Instance, brig.ID(h.JailID))
+	own := jailspec.Name(j.cfg.Instance, brig.ID(h.JailID))
+	jails, _ := jailctl.List()
+	for _, name := range jails {
+		if strings.HasSuffix(name, "."+own) {
+			return name
+		}
+	}
+	return own
 }
 
 // runArgv has brig-jail run the bundle; args0 is the program that it is to execute.
@@ -118,7 +125,7 @@ func (j *Jailer) execProcess(b *brig.Jail, spec brig.ExecSpec) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jailspec.Exec(&jailspec.Input{Jail: b, Host: j.host, User: u}, spec)
+	return jailspec.Exec(&jailspec.Input{Jail: b, Host: j.host, User: u, Linux: b.OS == "linux"}, spec)
 }
 
 // killSilent kills a shim that doesn't answer, and all that is in the jail.
@@ -161,19 +168,20 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	name := j.nameOf(h)
 	failed := []error{j.resume(name), j.endShim(ctx, h)} // what is stopped can be killed, but not talked to
 	fault.Point("jail.shimended")
+	root := jailctl.Path(name)
 	failed = append(failed, j.removeJail(ctx, name), jailctl.RemoveRules("jail:"+name+":"))
 	if err := errors.Join(failed...); err != nil {
 		return errs.Wrap(err, "destroy jail %s", name) // the run directory stays, for it names what is left
 	}
 	fault.Point("jail.ungrouped")
-	if err := unmountAll(ctx, h.Dir); err != nil {
+	if err := unmountAll(ctx, h.Dir, root); err != nil {
 		return err
 	}
 	return os.RemoveAll(h.Dir)
 }
 
-// unmountAll unmounts, last first, what the bundle in the run directory dir names, and anything else beneath dir.
-func unmountAll(ctx context.Context, dir string) error {
+// unmountAll unmounts, last first, all that is mounted beneath the run directory dir, the root that its bundle names, and root ("": none).
+func unmountAll(ctx context.Context, dir, root string) error {
 	var b jailspec.Bundle
 	if text, err := os.ReadFile(filepath.Join(dir, jailrun.BundleName)); err == nil {
 		_ = json.Unmarshal(text, &b) // torn by a loss of power: what is beneath dir goes all the same
@@ -184,7 +192,7 @@ func unmountAll(ctx context.Context, dir string) error {
 	}
 	slices.Reverse(points)
 	for _, p := range points {
-		if !strings.HasPrefix(p, dir+"/") && (b.Root == "" || !strings.HasPrefix(p, b.Root+"/")) {
+		if !slices.ContainsFunc([]string{dir, b.Root, root}, func(top string) bool { return top != "" && top != "/" && strings.HasPrefix(p, top+"/") }) {
 			continue
 		}
 		if err := unmount(ctx, p); err != nil {

@@ -93,7 +93,7 @@ func listenIn(dir string) (*os.File, error) {
 }
 
 // dropShm has nothing to undo: what was mounted in a run directory is unmountAll's.
-func dropShm(dir string) error { return unmountAll(context.Background(), dir) }
+func dropShm(dir string) error { return unmountAll(context.Background(), dir, "") }
 
 // shims finds this instance's shims by their command line.
 func (j *Jailer) shims() (out []*brig.Handle) {

@@ -57,6 +57,16 @@ func ID(name string) (int, error) {
 	return jid, err
 }
 
+// Path is a jail's root on the host; "" if there is no such jail.
+func Path(name string) string {
+	path := make([]byte, unix.PathMax)
+	iov := iovecs([][]byte{[]byte("name\x00"), append([]byte(name), 0), []byte("path\x00"), path})
+	if _, _, e := unix.Syscall(unix.SYS_JAIL_GET, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), 0); e != 0 {
+		return ""
+	}
+	return unix.ByteSliceToString(path)
+}
+
 func get(key, value []byte, flags int) (jid int, name string, err error) {
 	full := make([]byte, 1024)
 	parts := [][]byte{key, value}

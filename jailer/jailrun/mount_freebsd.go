@@ -54,20 +54,24 @@ func mount(b *jailspec.Bundle, m *jailspec.Mount) (at string, err error) {
 		}
 		name = "."
 	}
-	before, err := jailctl.MountPoints()
-	if err != nil {
+	if at, err = unix.Getwd(); err != nil {
 		return "", err
+	}
+	if name != "." {
+		at += "/" + name
+	}
+	if !strings.HasPrefix(at, b.Root+"/") && !strings.HasPrefix(at, b.Path+"/") {
+		return "", fmt.Errorf("%s is outside of the root", at)
 	}
 	if err := makeMount(m, name); err != nil {
 		return "", err
 	}
-	after, err := jailctl.MountPoints()
-	if err != nil || len(after) == 0 {
-		return "", err
+	var st unix.Statfs_t
+	if err = unix.Statfs(at, &st); err == nil && unix.ByteSliceToString(st.Mntonname[:]) != at {
+		err = fmt.Errorf("it came to be at %s, not at %s", unix.ByteSliceToString(st.Mntonname[:]), at)
 	}
-	at = after[len(after)-1]
-	if len(after) <= len(before) || !strings.HasPrefix(at, b.Root+"/") && !strings.HasPrefix(at, b.Path+"/") {
-		return "", fmt.Errorf("it came to be at %s, outside of the root: undone (%w)", at, errors.Join(unix.Unmount(name, unix.MNT_FORCE)))
+	if err != nil {
+		return "", errors.Join(err, unix.Unmount(at, unix.MNT_FORCE))
 	}
 	return at, nil
 }

@@ -210,24 +210,37 @@ func execute(p *jailspec.Process, attr *syscall.ProcAttr) (pid int, err error) {
 	if err := unix.Access(p.Cwd, 0); err != nil {
 		return 0, fmt.Errorf("chdir to cwd %q: %w", p.Cwd, err)
 	}
-	denied := false
-	for _, path := range candidates(p) {
-		if pid, err = syscall.ForkExec(path, p.Args, attr); err == nil {
-			return pid, nil
-		}
-		if err == unix.EACCES {
-			denied = true
-		} else if err != unix.ENOENT && err != unix.ENOTDIR {
-			break
-		}
+	path, err := program(p)
+	if err == nil {
+		pid, err = syscall.ForkExec(path, p.Args, attr)
 	}
-	if denied && (err == unix.ENOENT || err == unix.ENOTDIR) {
-		err = unix.EACCES
-	}
-	if err == unix.ENOENT {
+	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return 0, fmt.Errorf("executable file `%s` not found in $PATH: no such file or directory", p.Args[0])
 	}
-	return 0, fmt.Errorf("exec %s: %w", p.Args[0], err)
+	if err != nil {
+		return 0, fmt.Errorf("exec %s: %w", p.Args[0], err)
+	}
+	return pid, nil
+}
+
+// program finds the place of the program that can be executed. It is looked for before there is a child: one that has a terminal and doesn't come to
+// execute takes that with it, since the end of a session's leader revokes its terminal.
+func program(p *jailspec.Process) (string, error) {
+	first := error(unix.ENOENT)
+	for _, path := range candidates(p) {
+		var st unix.Stat_t
+		err := unix.Stat(path, &st)
+		switch {
+		case err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0:
+			return path, nil
+		case err == nil:
+			err = unix.EACCES
+		}
+		if first == unix.ENOENT && err != unix.ENOTDIR {
+			first = err
+		}
+	}
+	return "", first
 }
 
 var limitNumbers = map[string]int{
@@ -261,6 +274,9 @@ func terminal(console *net.UnixConn, p *jailspec.Process) (slave int, err error)
 	defer unix.Close(master)
 	if slave, err = unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err != nil {
 		return -1, fmt.Errorf("open the terminal %s: %w", name, err)
+	}
+	if p.Rows > 0 {
+		unix.IoctlSetWinsize(master, unix.TIOCSWINSZ, &unix.Winsize{Row: p.Rows, Col: p.Cols}) // a size is worth no failure
 	}
 	const tty = 4 // the group, on FreeBSD
 	unix.Fchown(slave, int(p.UID), tty)

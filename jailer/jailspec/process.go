@@ -19,7 +19,7 @@ func process(in *Input, b *Bundle) ([]string, error) {
 	}
 	b.Main = Process{
 		Args: j.Args, Env: ocispec.Env(j.Hostname, j.Spec.TTY, in.User.Home, j.Env), Cwd: ocispec.Cwd(j.Cwd),
-		UID: in.User.UID, GID: in.User.GID, Groups: in.User.Groups, Limits: limits, NoNewPrivileges: j.Spec.NoNewPrivileges, TTY: j.Spec.TTY,
+		UID: in.User.UID, GID: in.User.GID, Groups: groups(in), Limits: limits, NoNewPrivileges: j.Spec.NoNewPrivileges, TTY: j.Spec.TTY,
 	}
 	return warnings, nil
 }
@@ -36,12 +36,24 @@ func Exec(in *Input, e brig.ExecSpec) (*Process, error) {
 	j := in.Jail
 	p := &Process{
 		Args: e.Args, Env: ocispec.Env(j.Hostname, e.TTY, in.User.Home, j.Env, e.Env), Cwd: ocispec.Cwd(j.Cwd),
-		UID: in.User.UID, GID: in.User.GID, Groups: in.User.Groups, Limits: limits, NoNewPrivileges: j.Spec.NoNewPrivileges, TTY: e.TTY,
+		UID: in.User.UID, GID: in.User.GID, Groups: groups(in), Limits: limits, NoNewPrivileges: j.Spec.NoNewPrivileges, TTY: e.TTY,
+	}
+	if e.ConsoleRows > 0 && e.ConsoleCols > 0 {
+		p.Rows, p.Cols = uint16(e.ConsoleRows), uint16(e.ConsoleCols)
 	}
 	if e.WorkingDir != "" {
 		p.Cwd = ocispec.Cwd(e.WorkingDir)
 	}
 	return p, nil
+}
+
+// groups are those that setgroups(2) sets. The first is the process's group itself (before FreeBSD 15), which the Linux ABI leaves out of getgroups(2):
+// so that programs for Linux see it, it comes twice for them.
+func groups(in *Input) []uint32 {
+	if in.Linux && in.Host.Release < 1500000 {
+		return append([]uint32{in.User.GID}, in.User.Groups...)
+	}
+	return in.User.Groups
 }
 
 // limitNames are what FreeBSD knows of docker's --ulimit: setrlimit(2).

@@ -87,6 +87,7 @@ type Process struct {
 	Limits          []Limit `json:",omitempty"`
 	NoNewPrivileges bool    `json:",omitempty"`
 	TTY             bool    `json:",omitempty"`
+	Rows, Cols      uint16  `json:",omitempty"` // of the terminal; 0: as it is
 }
 
 // Limit is one setrlimit(2). Name is RLIMIT_…; ^0 is no limit.
