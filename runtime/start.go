@@ -296,10 +296,7 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 // already. A container that removes itself is removed. The caller holds ct's lock.
 func (c *Containers) startFailed(ctx context.Context, ct *container, err error) error {
 	next := c.record(ct).Clone()
-	code, err := startCode(err)
-	if code != 128 || next.ExitCode == 0 { // else that of the last run stays, as with dockerd
-		next.ExitCode = code
-	}
+	next.ExitCode, err = startCode(err)
 	next.Error = err.Error()
 	if e := c.commit(ctx, ct, next); e != nil {
 		c.log.Error("record a failed start", "container", ct.id.Short(), "err", e)
