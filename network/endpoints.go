@@ -255,10 +255,10 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	for _, s := range m.Subnets {
 		var err error
 		if s.Prefix.Addr().Is4() {
-			ep.Addr4, err = pool.take(s, cmp.Or(m.spec.IPv4, within(s, last4)))
+			ep.Addr4, err = pool.take(s, cmp.Or(m.spec.IPv4, stillIn(s, last4)))
 			ep.Gateway4 = s.Gateway
 		} else {
-			ep.Addr6, err = pool.take(s, cmp.Or(m.spec.IPv6, within(s, last6)))
+			ep.Addr6, err = pool.take(s, cmp.Or(m.spec.IPv6, stillIn(s, last6)))
 			ep.Gateway6 = s.Gateway
 		}
 		if err != nil {
@@ -286,9 +286,9 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	return leg{ep, m.Bridge, o.mtu, !o.icc, len(p.want) > 0}, nil
 }
 
-// within returns an address if it is one of the subnet's, else "": a bridge that is made again may have another subnet than before, if somebody
+// stillIn returns an address if it is one of the subnet's, else "": a bridge that is made again may have another subnet than before, if somebody
 // else took that meanwhile.
-func within(s brig.Subnet, addr string) string {
+func stillIn(s brig.Subnet, addr string) string {
 	if a, err := netip.ParseAddr(addr); err == nil && s.Prefix.Masked().Contains(a) {
 		return addr
 	}

@@ -144,13 +144,13 @@ func TestOptions(t *testing.T) {
 }
 
 // A container's last address is asked for again only where the network still has it.
-func TestWithin(t *testing.T) {
+func TestStillIn(t *testing.T) {
 	four, six := brig.Subnet{Prefix: netip.MustParsePrefix("172.20.0.1/16")}, brig.Subnet{Prefix: netip.MustParsePrefix("fd00::/64")}
 	for _, c := range []struct {
 		s          brig.Subnet
 		addr, want string
 	}{{four, "172.20.0.6", "172.20.0.6"}, {four, "172.21.0.6", ""}, {four, "", ""}, {four, "fd00::5", ""}, {six, "fd00::5", "fd00::5"}, {six, "fd01::5", ""}} {
-		if got := within(c.s, c.addr); got != c.want {
+		if got := stillIn(c.s, c.addr); got != c.want {
 			t.Errorf("%v, %q: %q", c.s.Prefix, c.addr, got)
 		}
 	}
