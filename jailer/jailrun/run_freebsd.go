@@ -80,12 +80,12 @@ func run(o Options) (err error) {
 		return fmt.Errorf("make the jail: %w", err)
 	}
 	undo = append(undo, func() { jailctl.Remove(jid) })
+	undo = append(undo, func() { jailctl.RemoveRules("jail:" + b.Name + ":") }) // also of those before one that fails
 	for _, r := range b.Rules {
 		if err := jailctl.AddRule(r); err != nil {
 			return err
 		}
 	}
-	undo = append(undo, func() { jailctl.RemoveRules("jail:" + b.Name + ":") })
 	if b.CPUs != "" {
 		mask, err := jailctl.CPUMask(b.CPUs, runtime.NumCPU())
 		if err != nil {
@@ -192,7 +192,9 @@ func attachAndExecute(o Options) error {
 	if err != nil {
 		return err
 	}
-	_, err = pid.WriteString(strconv.Itoa(child))
+	if _, err = pid.WriteString(strconv.Itoa(child)); err != nil {
+		_ = unix.Kill(child, unix.SIGKILL) // nobody would know of it
+	}
 	return err
 }
 

@@ -272,7 +272,7 @@ func (c *Client) healed(began time.Time) (done bool) {
 		return false
 	}
 	c.cfg.Log.Warn("brig-net was away, and serves again", "for", time.Since(began).Round(time.Millisecond), "err", err)
-	return true
+	return len(c.past) == 0
 }
 
 // prepareDir makes the keeper's directory.
