@@ -22,6 +22,8 @@ type expecter struct {
 	mu    sync.Mutex // guards what follows
 	until time.Time  // the lock is to be kept cheap so long
 	busy  bool       // somebody sees to it
+	over  bool       // nobody is expected any more
+	work  sync.WaitGroup
 }
 
 const (
@@ -60,26 +62,40 @@ func (e *expecter) expect() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.until = time.Now().Add(warmFor)
-	if e.procs == "" || e.busy {
+	if e.procs == "" || e.busy || e.over {
 		return
 	}
 	e.busy = true
-	go func() {
+	e.work.Go(func() {
 		for e.wanted() {
 			// A failure costs nothing but the time that was to be saved.
 			_ = os.WriteFile(e.procs, []byte(strconv.Itoa(os.Getpid())), 0)
 			time.Sleep(warmEvery)
 		}
-	}()
+	})
+}
+
+// close waits for what expect has started, which is one move.
+func (e *expecter) close() {
+	e.mu.Lock()
+	e.over = true
+	e.mu.Unlock()
+	e.work.Wait()
 }
 
 // wanted reports whether the lock is to be kept cheap still; if not, nobody sees to it any more.
 func (e *expecter) wanted() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.busy = time.Now().Before(e.until)
+	e.busy = !e.over && time.Now().Before(e.until)
 	return e.busy
 }
 
 // Expect says that a process is about to join a jail. See runtime.Host.
 func (j *Jailer) Expect() { j.expected.expect() }
+
+// Close ends what the Jailer does by itself. Jails, and calls that are under way, go on.
+func (j *Jailer) Close() error {
+	j.expected.close()
+	return nil
+}

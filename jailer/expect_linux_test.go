@@ -69,6 +69,12 @@ func TestExpectMovesNothing(t *testing.T) {
 			t.Fatal("it goes on and on")
 		}
 	}
+	e.expect()
+	e.close() // at once, not a second later; the race detector sees whether it waits
+	e.expect()
+	if e.busy {
+		t.Error("a closed one goes on")
+	}
 	after, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil || string(after) != string(before) {
 		t.Errorf("moved: before\n%s after\n%s %v", before, after, err)

@@ -151,6 +151,9 @@ func (j *Jailer) Warnings(spec *brig.Spec) []string { return jailspec.Warnings(j
 // Expect has nothing to prepare.
 func (j *Jailer) Expect() {}
 
+// Close has nothing to end.
+func (j *Jailer) Close() error { return nil }
+
 // Facts returns what docker info shows.
 func (j *Jailer) Facts() Facts {
 	f := Facts{

@@ -39,6 +39,9 @@ func (*Jailer) Sweep(context.Context, []*brig.Handle) error { return errNotHere 
 // Warnings has none.
 func (*Jailer) Warnings(*brig.Spec) []string { return nil }
 
+// Close has nothing to end.
+func (*Jailer) Close() error { return nil }
+
 // Expect has nothing to prepare.
 func (*Jailer) Expect() {}
 

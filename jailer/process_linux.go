@@ -76,14 +76,7 @@ func bundleFacts(h *brig.Handle) (tty bool, args0 string, err error) {
 
 // execProcess is the OCI process of an exec.
 func (j *Jailer) execProcess(b *brig.Jail, spec brig.ExecSpec) (any, error) {
-	if len(spec.Args) == 0 {
-		return nil, errs.New(errs.Invalid, "No exec command specified")
-	}
-	name := spec.User
-	if name == "" {
-		name = b.Spec.User
-	}
-	u, err := findUser(b.Root, name, b.Spec.GroupAdd)
+	u, err := execUser(b, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -3,12 +3,14 @@
 package jailer
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/logfile/logline"
 	"github.com/brigd/brig/jailer/ocispec"
 	"github.com/brigd/brig/jailer/shim"
@@ -29,6 +31,14 @@ func findUser(root, name string, add []string) (ocispec.User, error) {
 		}
 	}
 	return ocispec.FindUser(name, add, files[0], files[1])
+}
+
+// execUser is who an exec in b runs as: the container's user unless it names another.
+func execUser(b *brig.Jail, spec brig.ExecSpec) (ocispec.User, error) {
+	if len(spec.Args) == 0 {
+		return ocispec.User{}, errs.New(errs.Invalid, "No exec command specified")
+	}
+	return findUser(b.Root, cmp.Or(spec.User, b.Spec.User), b.Spec.GroupAdd)
 }
 
 // spawnShim listens on the socket, so that clients can connect at once, and starts the shim with it.
