@@ -166,34 +166,50 @@ func TestReplacesKeepers(t *testing.T) {
 	}
 }
 
-// A keeper that takes long to end, while another has been started already, is buried as well.
+// A keeper that takes long to end, while another has been started already, be it by a Set or by healing, is buried as well.
 func TestBuriesAllKeepers(t *testing.T) {
-	dir, at := t.TempDir(), freeAddr(t)
-	c := open(t, dir)
-	if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.1")); err != nil {
-		t.Fatal(err)
+	for _, heals := range []bool{false, true} {
+		t.Run(fmt.Sprint("heals ", heals), func(t *testing.T) {
+			dir, at := t.TempDir(), freeAddr(t)
+			c := open(t, dir)
+			if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.1")); err != nil {
+				t.Fatal(err)
+			}
+			old := c.lockHolder()
+			if err := errors.Join(os.Remove(filepath.Join(dir, socketName)), syscall.Kill(old, syscall.SIGSTOP)); err != nil {
+				t.Fatal(err)
+			}
+			c.mu.Lock()
+			c.link.conn.Close() // as if it had ended, but for its lock
+			c.mu.Unlock()
+			ended := make(chan error, 1)
+			go func() {
+				time.Sleep(300 * time.Millisecond) // the next one waits for the lock
+				ended <- syscall.Kill(old, syscall.SIGKILL)
+			}()
+			if !heals {
+				if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.2")); err != nil {
+					t.Fatal(err)
+				}
+				want(t, at, "web", "10.0.0.2")
+			}
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it is buried", func() error {
+				if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", old)); err == nil {
+					return errors.New(string(b))
+				}
+				return nil
+			})
+			eventually(t, "another one serves", func() error {
+				if pid := c.lockHolder(); pid == 0 || pid == old {
+					return fmt.Errorf("the lock is %d's", pid)
+				}
+				return nil
+			})
+		})
 	}
-	old := c.lockHolder()
-	if err := errors.Join(os.Remove(filepath.Join(dir, socketName)), syscall.Kill(old, syscall.SIGSTOP)); err != nil {
-		t.Fatal(err)
-	}
-	c.mu.Lock()
-	c.link.conn.Close() // as if it had ended, but for its lock
-	c.mu.Unlock()
-	go func() {
-		time.Sleep(300 * time.Millisecond) // the next one waits for the lock
-		syscall.Kill(old, syscall.SIGKILL)
-	}()
-	if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.2")); err != nil {
-		t.Fatal(err)
-	}
-	want(t, at, "web", "10.0.0.2")
-	eventually(t, "it is buried", func() error {
-		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", old)); err == nil {
-			return errors.New(string(b))
-		}
-		return nil
-	})
 }
 
 func TestReplacesOtherVersions(t *testing.T) {
