@@ -169,6 +169,19 @@ func TestNetworksAreApart(t *testing.T) {
 	})
 }
 
+// TestStartWithoutNetwork starts what ran once, and what never ran, after their network has been removed.
+func TestStartWithoutNetwork(t *testing.T) {
+	n := network(t)
+	ran := container(t, "--network", n, image("busybox"), "sh", "-c", "exit 7")
+	never := made(t, ok(t, "create", "--network", n, image("busybox"), "true"))
+	equal(t, "exit code", ok(t, "wait", ran), "7")
+	ok(t, "network", "rm", n)
+	for id, want := range map[string]string{ran: "exited 7", never: "created 128"} {
+		fails(t, 1, "network [^ ]+ not found", "start", id)
+		equal(t, "after a start that failed", inspect(t, id, "{{.State.Status}} {{.State.ExitCode}}"), want)
+	}
+}
+
 // TestRemoveLink removes links, which are names of the linked container's besides.
 func TestRemoveLink(t *testing.T) {
 	name, parent := fresh("db"), fresh("web")

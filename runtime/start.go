@@ -296,7 +296,10 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 // already. A container that removes itself is removed. The caller holds ct's lock.
 func (c *Containers) startFailed(ctx context.Context, ct *container, err error) error {
 	next := c.record(ct).Clone()
-	next.ExitCode, err = startCode(err)
+	code, err := startCode(err)
+	if code != 128 || next.ExitCode == 0 { // else that of the last run stays, as with dockerd
+		next.ExitCode = code
+	}
 	next.Error = err.Error()
 	if e := c.commit(ctx, ct, next); e != nil {
 		c.log.Error("record a failed start", "container", ct.id.Short(), "err", e)
