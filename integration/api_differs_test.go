@@ -43,7 +43,6 @@ var apiDiffers = []struct{ request, why string }{
 	{`^POST /networks/nosuch/(dis)?connect \{"Container":"at-m"\}$|^GET /containers/at-m/json \(2\)$`, "a container can't be put into a network that is not there, not even while it is stopped"},
 	{`dangling":\["true"\]`, "dockerd 20.10 takes networks for unused that containers are in"},
 	{`^GET /containers/at-m/json \(4\)$`, "an internal network's gateway is no way out, and not shown as one, as in later daemons"},
-	{`^GET /containers/at-m2/json \(3\)$`, "brig shows 128 after any failed start, dockerd what the run before it left"},
 	{`^POST /networks/create \{"Name":"at-bad","Driver":"overlay"`, "brig answers 503 to all that needs a swarm"},
 	{`wait\?condition=x`, "since 1.42's daemons an unknown condition is refused"},
 	{`resize\?h`, words},
