@@ -8,6 +8,7 @@ package runtime
 import (
 	"context"
 	"io"
+	"net/netip"
 
 	"github.com/brigd/brig/internal/brig"
 )
@@ -241,4 +242,17 @@ type Memberships interface {
 	Disconnect(ctx context.Context, c *brig.Container, ref string) (map[string]brig.Endpoint, error)
 	// Rename tells of new names in c's Endpoints.
 	Rename(ctx context.Context, c *brig.Container) error
+}
+
+// Identities tells the metadata service which pods run. What it can't tell just now it tells later: a pod runs without it too. A pod is
+// published before its first process runs, and again when something of it has changed; it is withdrawn after its last process has ended.
+type Identities interface {
+	// Publish returns when the service answers the pod; an error says why it doesn't yet.
+	Publish(ctx context.Context, p brig.PodIdentity) error
+	// Withdraw is idempotent.
+	Withdraw(ctx context.Context, uuid string) error
+	// URL is the pod's AC_METADATA_URL where it reaches the host at gateway; "" if there is no service.
+	URL(uuid string, gateway netip.Addr) string
+	// Sweep withdraws all pods but live.
+	Sweep(ctx context.Context, live []string) error
 }
