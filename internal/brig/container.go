@@ -18,6 +18,8 @@ type Container struct {
 	RootFS   RID      // its dataset; also names its run directory
 	Chain    Digest   // the image's top chain ID; "" for an empty image
 	Driver   string   // storage driver that holds RootFS
+	Pod      string   `json:",omitempty"` // UUID of the pod that it is an app of; "": it is a pod of one app by itself
+	App      string   `json:",omitempty"` // its name in that pod
 
 	Spec       Spec            // request and image merged
 	HostConfig json.RawMessage // the API's own document as asked, echoed by inspect; the engine does not read it
@@ -79,6 +81,14 @@ func (c *Container) Clone() *Container {
 		d.Handle = &h
 	}
 	return &d
+}
+
+// PodUUID is the UUID of the pod that c is in, or that it is.
+func (c *Container) PodUUID() string {
+	if c.Pod != "" {
+		return c.Pod
+	}
+	return PodUUID(c.ID)
 }
 
 // A Handle lets the next brigd find a running jail again. It is versioned; jailer alone reads it.

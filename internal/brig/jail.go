@@ -22,6 +22,7 @@ type Jail struct {
 	Cgroup   string      // parent for this jail, absolute in each hierarchy
 	// PID, IPC: handle of the jail to share with; nil: as Spec's modes say.
 	PIDOf, IPCOf *Handle
+	Pod          *Sandbox // of the pod whose app this is; nil: what it has is its own
 	Spec         Spec
 }
 

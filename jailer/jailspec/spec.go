@@ -157,7 +157,7 @@ func identity(in *Input, b *Bundle) ([]string, error) {
 	if j.Spec.UTSMode != "host" {
 		b.text("host.hostname", j.Hostname)
 		b.text("host.domainname", j.Spec.Domainname)
-		b.text("host.hostuuid", UUID(j.ID))
+		b.text("host.hostuuid", brig.PodUUID(j.ID))
 	}
 	b.number("children.max", 0)
 	b.number("devfs_ruleset", int32(in.Host.Ruleset))
@@ -175,22 +175,3 @@ func identity(in *Input, b *Bundle) ([]string, error) {
 // LinuxRelease is the kernel that Linux programs are told of: glibc of Debian 12 and its like asks for 3.2 at least, and programs choose system
 // calls by it that FreeBSD's Linux ABI has had since 13.0.
 const LinuxRelease = "5.15.0"
-
-// UUID gives a container's ID the form of a UUID: its first 128 bits, with the version and variant of a random one (RFC 9562).
-func UUID(id brig.ID) string {
-	hex := []byte(id)
-	if len(hex) < 32 {
-		return "00000000-0000-0000-0000-000000000000"
-	}
-	u := append([]byte(nil), hex[:32]...)
-	u[12] = '4'
-	u[16] = "89ab"[nibble(u[16])&3]
-	return string(u[:8]) + "-" + string(u[8:12]) + "-" + string(u[12:16]) + "-" + string(u[16:20]) + "-" + string(u[20:])
-}
-
-func nibble(c byte) byte {
-	if c >= 'a' {
-		return c - 'a' + 10
-	}
-	return c - '0'
-}

@@ -224,15 +224,6 @@ func TestIov(t *testing.T) {
 	}
 }
 
-func TestUUID(t *testing.T) {
-	if got := UUID(id); got != "01234567-89ab-4def-8123-456789abcdef" {
-		t.Error(got)
-	}
-	if got := UUID("ab"); got != "00000000-0000-0000-0000-000000000000" {
-		t.Error(got)
-	}
-}
-
 func TestExec(t *testing.T) {
 	in := input(nil)
 	p, err := Exec(in, brig.ExecSpec{Args: []string{"ls"}, Env: []string{"A=c", "B=d"}, TTY: true, WorkingDir: "/w"})
