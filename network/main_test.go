@@ -17,6 +17,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/survivor"
 	"github.com/brigd/brig/network/keeper"
 )
 
@@ -44,7 +45,7 @@ func (m memory) List(_ context.Context, kind string) (out []brig.Record, _ error
 
 // TestMain makes the test program brig-net as well.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == keeper.DirFlag {
+	if len(os.Args) == 3 && os.Args[1] == survivor.DirFlag {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		if err := keeper.Run(ctx, os.Args[2], slog.New(slog.DiscardHandler)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/brigd/brig/internal/survivor"
 	"github.com/brigd/brig/network/keeper"
 )
 
@@ -16,15 +17,15 @@ import (
 var version = "dev"
 
 func main() {
-	if len(os.Args) != 3 || os.Args[1] != keeper.DirFlag {
+	if len(os.Args) != 3 || os.Args[1] != survivor.DirFlag {
 		os.Stderr.WriteString("brig-net is started by brigd, not by hand\n")
 		os.Exit(2)
 	}
-	keeper.Shed()
+	survivor.Shed()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(keeper.BoundedLog(os.Stderr), nil)).With("version", version, "pid", os.Getpid())
-	if err := keeper.Prefer(); err != nil {
+	log := slog.New(slog.NewTextHandler(survivor.BoundedLog(os.Stderr), nil)).With("version", version, "pid", os.Getpid())
+	if err := survivor.Prefer(); err != nil {
 		log.Warn("the kernel may end this process as early as any other when memory is short", "err", err)
 	}
 	if err := keeper.Run(ctx, os.Args[2], log); err != nil {

@@ -86,7 +86,7 @@ func BenchmarkQueries(b *testing.B) {
 		b.Fatal(err)
 	}
 	time.Sleep(100 * time.Millisecond)
-	idle := rss(b, c.lockHolder())
+	idle := rss(b, c.proc.Holder())
 	began := time.Now()
 	if err := c.Set(ctx, hundred(paths, 0)); err != nil {
 		b.Fatal(err)
@@ -106,7 +106,7 @@ func BenchmarkQueries(b *testing.B) {
 		}
 		defer conns[i].Close()
 	}
-	before := rss(b, c.lockHolder())
+	before := rss(b, c.proc.Holder())
 
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -178,5 +178,5 @@ func BenchmarkQueries(b *testing.B) {
 	b.ReportMetric(at(sets, 0.5), "set-p50-ms")
 	b.ReportMetric(at(sets, 1), "set-max-ms")
 	b.ReportMetric(float64(lost.Load()), "lost")
-	b.ReportMetric(rss(b, c.lockHolder()), "after-MiB")
+	b.ReportMetric(rss(b, c.proc.Holder()), "after-MiB")
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/survivor"
 )
 
 // oneName is a resolver at at that knows one name.
@@ -56,12 +57,12 @@ func TestKilledKeeperIsHealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		pid := c.lockHolder()
+		pid := c.proc.Holder()
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "another keeper serves", func() error {
-			if now := c.lockHolder(); now == 0 || now == pid {
+			if now := c.proc.Holder(); now == 0 || now == pid {
 				return errors.New("there is none")
 			}
 			if got := lookup(at.String(), "web"); got != "10.0.0.1" {
@@ -86,7 +87,7 @@ func TestServesWithoutClients(t *testing.T) {
 	if err := c.Set(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	pid := c.lockHolder()
+	pid := c.proc.Holder()
 	through, err := net.Dial("tcp", relayed.String())
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +105,7 @@ func TestServesWithoutClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, at, "web", "10.0.0.2")
-	if second.lockHolder() != pid {
+	if second.proc.Holder() != pid {
 		t.Error("it is another process")
 	}
 	through.SetDeadline(time.Now().Add(30 * time.Second))
@@ -125,9 +126,9 @@ func TestSecondClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the first has noticed", func() error {
-		first.mu.Lock()
-		defer first.mu.Unlock()
-		if first.link != nil || first.healing {
+		first.proc.Lock()
+		defer first.proc.Unlock()
+		if first.proc.Active() {
 			return errors.New("no")
 		}
 		return nil
@@ -142,7 +143,7 @@ func TestReplacesKeepers(t *testing.T) {
 	if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.1")); err != nil {
 		t.Fatal(err)
 	}
-	old := c.lockHolder()
+	old := c.proc.Holder()
 	c.Close()
 	if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -161,7 +162,7 @@ func TestReplacesKeepers(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, at, "web", "10.0.0.2")
-	if next.lockHolder() == old {
+	if next.proc.Holder() == old {
 		t.Error("it is the same process")
 	}
 }
@@ -175,13 +176,13 @@ func TestBuriesAllKeepers(t *testing.T) {
 			if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.1")); err != nil {
 				t.Fatal(err)
 			}
-			old := c.lockHolder()
-			if err := errors.Join(os.Remove(filepath.Join(dir, socketName)), syscall.Kill(old, syscall.SIGSTOP)); err != nil {
+			old := c.proc.Holder()
+			if err := errors.Join(os.Remove(filepath.Join(dir, survivor.SocketName)), syscall.Kill(old, syscall.SIGSTOP)); err != nil {
 				t.Fatal(err)
 			}
-			c.mu.Lock()
-			c.link.conn.Close() // as if it had ended, but for its lock
-			c.mu.Unlock()
+			c.proc.Lock()
+			c.proc.HangUp() // as if it had ended, but for its lock
+			c.proc.Unlock()
 			ended := make(chan error, 1)
 			go func() {
 				time.Sleep(300 * time.Millisecond) // the next one waits for the lock
@@ -203,7 +204,7 @@ func TestBuriesAllKeepers(t *testing.T) {
 				return nil
 			})
 			eventually(t, "another one serves", func() error {
-				if pid := c.lockHolder(); pid == 0 || pid == old {
+				if pid := c.proc.Holder(); pid == 0 || pid == old {
 					return fmt.Errorf("the lock is %d's", pid)
 				}
 				return nil
@@ -214,7 +215,7 @@ func TestBuriesAllKeepers(t *testing.T) {
 
 func TestReplacesOtherVersions(t *testing.T) {
 	dir, at := t.TempDir(), freeAddr(t)
-	l, err := net.Listen("unix", filepath.Join(dir, socketName))
+	l, err := net.Listen("unix", filepath.Join(dir, survivor.SocketName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,11 +225,11 @@ func TestReplacesOtherVersions(t *testing.T) {
 		if err != nil {
 			return
 		}
-		for q := (request{}); readMessage(c, &q) == nil && q.Op != opQuit; {
+		for q := (request{}); survivor.ReadMessage(c, &q) == nil && q.Op != survivor.OpQuit; {
 			told <- q.Op
-			writeMessage(c, map[string]any{"Protocol": protocol + 1, "More": []int{1}})
+			survivor.WriteMessage(c, map[string]any{"Protocol": protocol + 1, "More": []int{1}})
 		}
-		told <- opQuit
+		told <- survivor.OpQuit
 		l.Close()
 		c.Close()
 	}()
@@ -236,7 +237,7 @@ func TestReplacesOtherVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, at, "web", "10.0.0.1")
-	if a, b := <-told, <-told; a != opHello || b != opQuit {
+	if a, b := <-told, <-told; a != survivor.OpHello || b != survivor.OpQuit {
 		t.Errorf("it was told %s and %s", a, b)
 	}
 }
@@ -310,7 +311,7 @@ func TestProcess(t *testing.T) {
 	if err := c.Set(t.Context(), oneName(freeAddr(t), "web", "10.0.0.1")); err != nil {
 		t.Fatal(err)
 	}
-	pid := c.lockHolder()
+	pid := c.proc.Holder()
 	proc := "/proc/" + strconv.Itoa(pid)
 	if sid, err := unix.Getsid(pid); sid != pid {
 		t.Errorf("session %d of process %d, %v", sid, pid, err)
@@ -345,7 +346,7 @@ func TestHostileClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, raw := range []string{"\xff\xff\xff\xff", "\x00\x00\x00\x02{", "\x00\x00\x00\x02[]", "\x00\x00\x00\x0f{\"Op\":\"set\"}   ", "\x00\x00\x00\x0c{\"Op\":\"rm\"} "} {
-		conn, err := c.dial(t.Context())
+		conn, err := net.Dial("unix", filepath.Join(c.cfg.Dir, survivor.SocketName))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,14 +16,16 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/brigd/brig/internal/survivor"
 )
 
 // TestMain makes the test program brig-net as well.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == DirFlag {
+	if len(os.Args) == 3 && os.Args[1] == survivor.DirFlag {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		Shed()
+		survivor.Shed()
 		if err := Run(ctx, os.Args[2], slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -49,12 +51,12 @@ func open(t testing.TB, dir string) *Client {
 		}
 		last.Close()
 		eventually(t, "the keeper ends", func() error {
-			if pid := last.lockHolder(); pid != 0 {
+			if pid := last.proc.Holder(); pid != 0 {
 				return fmt.Errorf("pid %d", pid)
 			}
 			return nil
 		})
-		if b, _ := os.ReadFile(filepath.Join(dir, logName)); t.Failed() && len(b) > 0 {
+		if b, _ := os.ReadFile(filepath.Join(dir, survivor.LogName)); t.Failed() && len(b) > 0 {
 			t.Logf("the keeper's log:\n%s", b)
 		}
 	})

@@ -20,6 +20,8 @@ import (
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/brigd/brig/internal/survivor"
 )
 
 // within runs f in the network namespace.
@@ -205,7 +207,7 @@ func TestClientsSocketsSurviveTheKeeper(t *testing.T) {
 	if err := ask(); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(c.lockHolder(), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(c.proc.Holder(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the same socket gets answers", ask)
@@ -402,7 +404,7 @@ func TestNothingGrows(t *testing.T) {
 		}
 	}
 	round()
-	pid := c.lockHolder()
+	pid := c.proc.Holder()
 	threads := func() int { d, _ := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task"); return len(d) }
 	before, threadsBefore := descriptors(t, pid), threads()
 	for range 25 {
@@ -417,7 +419,7 @@ func TestNothingGrows(t *testing.T) {
 	if n := threads(); n > threadsBefore+16 {
 		t.Errorf("%d threads, before %d", n, threadsBefore)
 	}
-	if pid != c.lockHolder() {
+	if pid != c.proc.Holder() {
 		t.Error("the keeper was started again meanwhile")
 	}
 	if n := spaces(t, pid); n != 1 {
@@ -435,7 +437,7 @@ func TestKeeperEndsWithItsState(t *testing.T) {
 		if err := c.Set(t.Context(), inNetns(ns, "web", "10.0.0.1")); err != nil {
 			t.Fatal(err)
 		}
-		pid := c.lockHolder()
+		pid := c.proc.Holder()
 		if err := c.Set(t.Context(), State{}); err != nil {
 			t.Fatal(err)
 		}
@@ -446,23 +448,23 @@ func TestKeeperEndsWithItsState(t *testing.T) {
 			return nil
 		})
 		left, _ := filepath.Glob(k + "/*")
-		if want := []string{filepath.Join(k, lockName), filepath.Join(k, logName)}; !slices.Equal(left, want) {
+		if want := []string{filepath.Join(k, survivor.LockName), filepath.Join(k, survivor.LogName)}; !slices.Equal(left, want) {
 			t.Errorf("left: %v", left)
 		}
 	}
-	if err := c.Set(t.Context(), State{}); err != nil || c.lockHolder() != 0 {
+	if err := c.Set(t.Context(), State{}); err != nil || c.proc.Holder() != 0 {
 		t.Errorf("an empty state started one: %v", err)
 	}
 	// Ports that were only reserved mean nothing to anyone after the client's end.
 	if _, err := c.Reserve(context.Background(), []Port{{Proto: "tcp", HostIP: netip.MustParseAddr("127.0.0.1")}}); err != nil {
 		t.Fatal(err)
 	}
-	if c.lockHolder() == 0 {
+	if c.proc.Holder() == 0 {
 		t.Fatal("none runs")
 	}
 	c.Close()
 	eventually(t, "the keeper ends", func() error {
-		if c.lockHolder() != 0 {
+		if c.proc.Holder() != 0 {
 			return errors.New("it runs")
 		}
 		return nil

@@ -3,33 +3,21 @@ package keeper
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brigd/brig/internal/errs"
-)
-
-// Names of files in Config.Dir.
-const (
-	socketName = "sock"
-	lockName   = "lock" // held with flock(2) by the keeper; has its pid
-	logName    = "log"
+	"github.com/brigd/brig/internal/survivor"
 )
 
 const (
 	firstClient = 10 * time.Second // that a new keeper waits for a client
 	linger      = time.Second      // that one with nothing to serve waits for more to do
-	lockWait    = 10 * time.Second // for the former keeper's end
 )
 
 // keeper is the process's state.
@@ -55,23 +43,12 @@ type keeper struct {
 
 // Run is the keeper: it serves in dir until ctx ends or there is nothing left to serve.
 func Run(ctx context.Context, dir string, log *slog.Logger) (err error) {
-	lock, err := takeLock(ctx, filepath.Join(dir, lockName))
+	l, unlock, err := survivor.Listen(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	path := filepath.Join(dir, socketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return errs.Wrap(err, "listen for brigd")
-	}
+	defer unlock()
 	defer l.Close() // removes the file
-	if err := os.Chmod(path, 0o600); err != nil {
-		return err
-	}
 	k := &keeper{
 		log: log, empty: true, ended: make(chan struct{}), clients: map[net.Conn]bool{}, zones: map[string]*zone{},
 		resolvers: map[string]*resolver{}, desks: map[netip.AddrPort]*desk{}, ports: map[hostKey]*port{}, reserved: map[hostKey]bool{},
@@ -88,35 +65,6 @@ func Run(ctx context.Context, dir string, log *slog.Logger) (err error) {
 	l.Close()
 	k.close()
 	return nil
-}
-
-// takeLock waits until no other keeper of dir runs.
-func takeLock(ctx context.Context, path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(lockWait); ; {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) || ctx.Err() != nil {
-			f.Close()
-			return nil, errs.Wrap(err, "lock %s: another keeper runs", path)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	if err := errors.Join(f.Truncate(0), write(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-func write(f *os.File, s string) error {
-	_, err := f.WriteAt([]byte(s), 0)
-	return err
 }
 
 // close ends everything and waits for it.
@@ -170,11 +118,11 @@ func (k *keeper) serve(c net.Conn) {
 	defer k.leave(c)
 	for {
 		var q request
-		if err := readMessage(c, &q); err != nil {
+		if err := survivor.ReadMessage(c, &q); err != nil {
 			return
 		}
 		a, end := k.do(c, &q)
-		if err := writeMessage(c, a); err != nil || end {
+		if err := survivor.WriteMessage(c, a); err != nil || end {
 			return
 		}
 	}
@@ -201,12 +149,12 @@ func (k *keeper) leave(c net.Conn) {
 func (k *keeper) do(c net.Conn, q *request) (a *answer, end bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	a = &answer{Protocol: protocol}
+	a = &answer{Head: survivor.Head{Protocol: protocol}}
 	switch q.Op {
-	case opHello:
+	case survivor.OpHello:
 		a.PID = os.Getpid()
 		return a, false
-	case opQuit:
+	case survivor.OpQuit:
 		k.end()
 		return a, true
 	}
@@ -243,7 +191,7 @@ func (k *keeper) do(c net.Conn, q *request) (a *answer, end bool) {
 func (k *keeper) supersede(c net.Conn) {
 	if old := k.current; old != nil {
 		old.SetWriteDeadline(time.Now().Add(time.Second))
-		_ = writeMessage(old, &answer{Protocol: protocol, Superseded: true}) // it learns of it by the end as well
+		_ = survivor.WriteMessage(old, &survivor.Head{Protocol: protocol, Superseded: true}) // it learns of it by the end as well
 		old.Close()
 	}
 	k.current = c

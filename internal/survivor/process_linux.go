@@ -1,4 +1,4 @@
-package keeper
+package survivor
 
 import (
 	"os"
@@ -26,7 +26,7 @@ func Shed() {
 	}
 }
 
-// oomScore is as brigd's unit has it: without the keeper no name of any container answers until brigd starts it again.
+// oomScore is as brigd's unit has it: what a survivor serves, containers lack until brigd starts it again.
 const oomScore = -500
 
 // Prefer makes the kernel end other processes before this one when memory is short.

@@ -1,6 +1,6 @@
 //go:build !linux && !freebsd
 
-package keeper
+package survivor
 
 // Prefer does nothing: this system has no such setting that a process may give itself.
 func Prefer() error { return nil }

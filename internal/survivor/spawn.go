@@ -1,7 +1,8 @@
-package keeper
+package survivor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net"
@@ -17,15 +18,9 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// DirFlag is the program's one argument: its directory follows.
-const DirFlag = "--dir"
-
-// errNone: no keeper runs, and none was wanted.
-var errNone = errors.New("no keeper runs")
-
-// connect connects to the keeper that runs, or starts one unless onlyOld. One that speaks another protocol, or nothing, is replaced;
-// its ports are free until the new one has been told them, some ten milliseconds later. The caller holds mu.
-func (c *Client) connect(ctx context.Context, onlyOld bool) error {
+// Connect connects to the process that runs, or starts one unless onlyOld (ErrNone). One that speaks another protocol, or nothing, is
+// replaced; what it served is away until the new one has been told, some ten milliseconds later. The caller holds the lock.
+func (c *Client) Connect(ctx context.Context, onlyOld bool) error {
 	if c.link != nil {
 		select {
 		case <-c.link.gone:
@@ -35,7 +30,7 @@ func (c *Client) connect(ctx context.Context, onlyOld bool) error {
 		}
 	}
 	if c.ctx.Err() != nil {
-		return errs.New(errs.Unavailable, "the client of brig-net is closed")
+		return errs.New(errs.Unavailable, "the client of %s is closed", c.cfg.Name)
 	}
 	conn, err := c.dial(ctx)
 	if err == nil {
@@ -43,15 +38,15 @@ func (c *Client) connect(ctx context.Context, onlyOld bool) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return errs.Wrap(ctx.Err(), "wait for brig-net")
+			return errs.Wrap(ctx.Err(), "wait for %s", c.cfg.Name)
 		}
-		c.cfg.Log.Warn("replacing the brig-net that runs", "err", err)
+		c.cfg.Log.Warn("replacing the "+c.cfg.Name+" that runs", "err", err)
 		c.evict()
 	} else if !absent(err) {
-		return errs.Wrap(err, "connect to brig-net")
+		return errs.Wrap(err, "connect to %s", c.cfg.Name)
 	}
 	if onlyOld {
-		return errNone
+		return ErrNone
 	}
 	return c.start(ctx)
 }
@@ -61,10 +56,10 @@ func absent(err error) bool {
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(c.cfg.Dir, socketName))
+	return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(c.cfg.Dir, SocketName))
 }
 
-// greet makes conn the link if the keeper speaks our protocol; else that keeper is told to end. It takes conn over.
+// greet makes conn the link if the process speaks our protocol; else it is told to end. It takes conn over.
 func (c *Client) greet(ctx context.Context, conn net.Conn) (err error) {
 	defer func() {
 		if err != nil {
@@ -73,38 +68,38 @@ func (c *Client) greet(ctx context.Context, conn net.Conn) (err error) {
 	}()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	conn.SetDeadline(time.Now().Add(helloWait))
-	var a answer
-	if err := errors.Join(writeMessage(conn, &request{Op: opHello}), readMessage(conn, &a)); err != nil {
-		return errs.Wrap(err, "greet brig-net")
+	var a Head
+	if err := errors.Join(WriteMessage(conn, &Request{OpHello}), ReadMessage(conn, &a)); err != nil {
+		return errs.Wrap(err, "greet %s", c.cfg.Name)
 	}
-	if a.Protocol != protocol {
-		_ = writeMessage(conn, &request{Op: opQuit}) // evict looks whether it does
-		_ = readMessage(conn, &a)
-		return errs.New(errs.Internal, "brig-net speaks version %d, not %d", a.Protocol, protocol)
+	if a.Protocol != c.cfg.Protocol {
+		_ = WriteMessage(conn, &Request{OpQuit}) // evict looks whether it does
+		_ = ReadMessage(conn, &a)
+		return errs.New(errs.Internal, "%s speaks version %d, not %d", c.cfg.Name, a.Protocol, c.cfg.Protocol)
 	}
 	conn.SetDeadline(time.Time{})
-	l := &link{conn: conn, answers: make(chan *answer, 1), gone: make(chan struct{})}
+	l := &link{conn: conn, answers: make(chan json.RawMessage, 1), gone: make(chan struct{})}
 	c.link = l
 	c.wg.Go(func() { c.follow(l) })
 	return nil
 }
 
-// evict waits for the end of the keeper that holds the lock, and kills it if that doesn't come.
+// evict waits for the end of the process that holds the lock, and kills it if that doesn't come.
 func (c *Client) evict() {
 	if c.lockFree(time.Second) {
 		return
 	}
-	if pid := c.lockHolder(); pid > 1 {
-		c.cfg.Log.Warn("killing a brig-net that doesn't answer", "pid", pid)
+	if pid := c.Holder(); pid > 1 {
+		c.cfg.Log.Warn("killing a "+c.cfg.Name+" that doesn't answer", "pid", pid)
 		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
 		c.lockFree(lockWait)             // until then its socket takes connections
 	}
 }
 
-// lockFree waits until no keeper runs, and reports whether that is so.
+// lockFree waits until none runs, and reports whether that is so.
 func (c *Client) lockFree(wait time.Duration) bool {
 	for until := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
-		if c.reap(); c.lockHolder() == 0 {
+		if c.reap(); c.Holder() == 0 {
 			return true
 		}
 		if time.Now().After(until) {
@@ -113,9 +108,9 @@ func (c *Client) lockFree(wait time.Duration) bool {
 	}
 }
 
-// lockHolder is the pid of the keeper that runs, or 0.
-func (c *Client) lockHolder() int {
-	f, err := os.Open(filepath.Join(c.cfg.Dir, lockName))
+// Holder is the pid of the process that runs, or 0.
+func (c *Client) Holder() int {
+	f, err := os.Open(filepath.Join(c.cfg.Dir, LockName))
 	if err != nil {
 		return 0
 	}
@@ -129,7 +124,7 @@ func (c *Client) lockHolder() int {
 	return pid
 }
 
-// start starts the program and connects to it. The caller holds mu.
+// start starts the program and connects to it. The caller holds the lock.
 func (c *Client) start(ctx context.Context) error {
 	c.reap()
 	pid, err := c.spawn()
@@ -138,7 +133,7 @@ func (c *Client) start(ctx context.Context) error {
 	}
 	if c.child != 0 { // it is ending, else there would have been somebody to connect to
 		c.past = append(c.past, c.child)
-		c.startHealing()
+		c.Heal()
 	}
 	c.child = pid
 	for until := time.Now().Add(lockWait + helloWait); ; {
@@ -149,10 +144,10 @@ func (c *Client) start(ctx context.Context) error {
 			}
 		}
 		if c.reap(); c.child == 0 {
-			return errs.New(errs.Unavailable, "%s ended at once; see %s", c.cfg.Program, filepath.Join(c.cfg.Dir, logName))
+			return errs.New(errs.Unavailable, "%s ended at once; see %s", c.cfg.Program, filepath.Join(c.cfg.Dir, LogName))
 		}
 		if ctx.Err() != nil || time.Now().After(until) {
-			return errs.Wrap(err, "connect to the brig-net that was started")
+			return errs.Wrap(err, "connect to the %s that was started", c.cfg.Name)
 		}
 		select {
 		case <-time.After(2 * time.Millisecond):
@@ -164,7 +159,7 @@ func (c *Client) start(ctx context.Context) error {
 // spawn starts the program in a session of its own, with nothing of ours but its log. It stays in our cgroup, as shims do: the
 // service manager must end brigd alone (KillMode=process).
 func (c *Client) spawn() (pid int, err error) {
-	if err := c.prepareDir(); err != nil {
+	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
 		return 0, err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -172,13 +167,13 @@ func (c *Client) spawn() (pid int, err error) {
 		return 0, err
 	}
 	defer null.Close()
-	stderr, err := os.OpenFile(filepath.Join(c.cfg.Dir, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	stderr, err := os.OpenFile(filepath.Join(c.cfg.Dir, LogName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return 0, err
 	}
 	defer stderr.Close()
-	p, err := os.StartProcess(c.cfg.Program, []string{c.cfg.Program, DirFlag, c.cfg.Dir}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOGC=50", "GODEBUG=madvdontneed=1"}, Files: []*os.File{null, null, stderr}, Sys: &unix.SysProcAttr{Setsid: true},
+	p, err := os.StartProcess(c.cfg.Program, append([]string{c.cfg.Program, DirFlag, c.cfg.Dir}, c.cfg.Args...), &os.ProcAttr{
+		Dir: "/", Env: c.cfg.Env, Files: []*os.File{null, null, stderr}, Sys: &unix.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return 0, err
@@ -187,7 +182,7 @@ func (c *Client) spawn() (pid int, err error) {
 	return pid, p.Release()
 }
 
-// reap buries the keepers that were our children and have ended. The caller holds mu.
+// reap buries the processes that were our children and have ended. The caller holds the lock.
 func (c *Client) reap() {
 	ended := func(child int) bool {
 		pid, err := unix.Wait4(child, nil, unix.WNOHANG, nil)
