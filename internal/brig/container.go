@@ -107,7 +107,7 @@ type Spec struct {
 	Image      string // as the request named it
 	Hostname   string // "" : the short ID, or the host's in a host UTS namespace
 	Domainname string
-	User       string // name or number, optional :group
+	User       string // name, number, or absolute path, whose owner is meant; optional :group likewise
 	TTY        bool
 	OpenStdin  bool
 	StdinOnce  bool
@@ -170,6 +170,20 @@ type Spec struct {
 	Log             LogConfig
 	StorageOpt      map[string]string
 	Runtime         string
+
+	// What appc knows and Docker doesn't (ace.md and aci.md of its specification).
+	PreStart, PostStop []string  // commands that run in the jail before the main process, which then doesn't start if it fails, and after its end
+	CwdExists          bool      // WorkingDir is not made if it is missing: the start fails
+	Sockets            []Port    // the main process gets them listening, from descriptor 3 on (sd_listen_fds(3))
+	Syscalls           *Syscalls // nil: as Seccomp says
+}
+
+// Syscalls is a filter of system calls by name: Retain lets through the named ones and what it takes to start and end, else the named ones are blocked
+// beside those that Docker's default profile blocks.
+type Syscalls struct {
+	Retain bool
+	Names  []string
+	Errno  string // that a blocked call gives, as errno(3) names it; "": the process is killed
 }
 
 // HealthCheck is as the image spec and Docker's Healthcheck have it.

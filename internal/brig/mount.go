@@ -26,6 +26,7 @@ type Mount struct {
 	TmpfsMode   uint32 // 0: 01777
 	TmpfsOpts   string // --tmpfs's own options, "rw,noexec,size=1m"
 	VolumeOpts  VolumeSpec
+	Appc        bool // by appc's rules (ace.md, "Volume Setup"): no symbolic link leads to Source, and a file at Target gives way to a directory
 }
 
 // MountPoint is a resolved mount, as inspect shows it.
