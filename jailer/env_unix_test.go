@@ -38,7 +38,7 @@ func newBench(t testing.TB, runtime string) *bench {
 }
 
 func (b *bench) config(runtime string) Config {
-	return Config{
+	return Config{LoadModules: true,
 		Runtime: runtime, Shim: shimPath, Instance: testInstance, RunDir: filepath.Join(b.dir, "run"),
 		Log: slog.New(slog.NewTextHandler(b.Output(), nil)),
 	}

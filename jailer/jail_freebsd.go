@@ -26,8 +26,13 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 	if len(b.Args) == 0 {
 		return nil, nil, errs.New(errs.Invalid, "no command specified")
 	}
-	if b.OS == "linux" && j.noLinux != nil {
-		return nil, nil, errs.New(errs.NotImplemented, "the image is for Linux, whose programs can't run here: %w", j.noLinux)
+	if b.OS == "linux" {
+		if err := j.linux(ctx); err != nil {
+			return nil, nil, errs.Wrap(err, "the image is for Linux, whose programs can't run here")
+		}
+	}
+	if err := j.ensureRuleset(ctx); err != nil { // it may have been changed since brigd started
+		return nil, nil, err
 	}
 	j.reap()
 	var u undo.Stack

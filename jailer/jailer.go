@@ -21,6 +21,8 @@ type Config struct {
 	Log      *slog.Logger
 	Ruleset  int           // devfs ruleset for jails' /dev, brig's own; 0: one of brig's choice. FreeBSD alone
 	Linger   time.Duration // how long a shim stays that has no process and that nobody talks to; 0: a minute
+
+	LoadModules bool // load kernel modules that are missing, rather than only name them. FreeBSD alone
 }
 
 // Facts is what docker info shows of the jailer.

@@ -2,7 +2,6 @@ package jailer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/host"
+	"github.com/brigd/brig/internal/kmod"
 	"github.com/brigd/brig/jailer/jailctl"
 	"github.com/brigd/brig/jailer/jailspec"
 	"golang.org/x/sys/unix"
@@ -25,10 +25,11 @@ type Jailer struct {
 	program string // brig-jail
 	release string // kern.osrelease
 	host    *jailspec.Host
-	noLinux error // why programs for Linux can't run here; nil: they can
+	kernel  kmod.Kernel
 
 	mu       sync.Mutex // guards what follows
 	children map[int]bool
+	devices  sync.Mutex // held while the devfs ruleset is looked at or made
 }
 
 // oldest is the first release with all that is used here, kern.osreldate's form: file mounts of nullfs came with 13.2.
@@ -51,7 +52,7 @@ func New(cfg Config) (*Jailer, error) {
 	if len(cfg.RunDir) > maxRunDir {
 		return nil, errs.New(errs.Invalid, "the run directory %s is too long: a socket's path has at most 103 bytes", cfg.RunDir)
 	}
-	j := &Jailer{cfg: cfg, program: cfg.Runtime, children: map[int]bool{}}
+	j := &Jailer{cfg: cfg, program: cfg.Runtime, kernel: kmod.Host(cfg.LoadModules), children: map[int]bool{}}
 	if cfg.Runtime == "" || cfg.Runtime == "auto" {
 		j.program = filepath.Join(filepath.Dir(cfg.Shim), "brig-jail")
 	}
@@ -68,54 +69,64 @@ func New(cfg Config) (*Jailer, error) {
 		return nil, errs.New(errs.NotImplemented, "this is FreeBSD %d: brig needs 13.2 (%d) or later", release, oldest)
 	}
 	j.release, _ = unix.Sysctl("kern.osrelease")
-	if err := loadModules(ctx, "nullfs", "fdescfs", "tmpfs"); err != nil {
-		return nil, err
+	if err := j.kernel.Need(ctx, Modules...); err != nil {
+		return nil, errs.Wrap(err, "prepare for jails")
 	}
-	j.noLinux = loadModules(ctx, "linux64", "linprocfs", "linsysfs")
-	if j.noLinux != nil {
-		cfg.Log.Warn("programs for Linux can't run here", "err", j.noLinux)
+	if err := j.linux(ctx); err != nil {
+		cfg.Log.Warn("programs for Linux can't run here", "err", err)
 	}
 	racct, _ := unix.SysctlUint32("kern.racct.enable") // a kernel without RACCT has no such name
-	j.host = &jailspec.Host{Release: int(release), Linux: j.noLinux == nil, Racct: racct == 1, Ruleset: cfg.Ruleset, HardLimits: hardLimits(), Kept: kept, CPUs: runtime.NumCPU()}
-	return j, ensureRuleset(ctx, cfg.Ruleset)
+	j.host = &jailspec.Host{Release: int(release), Racct: racct == 1, Ruleset: cfg.Ruleset, HardLimits: hardLimits(), Kept: kept, CPUs: runtime.NumCPU()}
+	return j, j.ensureRuleset(ctx)
 }
 
 // maxRunDir leaves room in sun_path, 104 bytes, for a run directory's name and the socket's.
 const maxRunDir = 70
 
-// loadModules loads kernel modules that are not there yet. All that fails is named.
-func loadModules(ctx context.Context, names ...string) error {
-	var failed []error
-	for _, name := range names {
-		if _, err := host.Run(ctx, "kldload", "-n", name); err != nil {
-			if _, err2 := host.Run(ctx, "kldstat", "-q", "-m", name); err2 != nil { // it may be part of the kernel
-				failed = append(failed, errs.Wrap(err, "load kernel module %s", name))
-			}
-		}
-	}
-	return errors.Join(failed...)
-}
+// Modules are those that every jail needs, LinuxModules those that programs for Linux need beside them.
+var (
+	Modules      = []string{"nullfs", "fdescfs", "tmpfs"}
+	LinuxModules = []string{"linux64", "linprocfs", "linsysfs"}
+)
 
-// ensureRuleset makes devfs ruleset n hold exactly jailspec.Devices.
-func ensureRuleset(ctx context.Context, n int) error {
-	set := fmt.Sprint(n)
-	out, err := host.Run(ctx, "devfs", "rule", "-s", set, "show")
-	if err == nil && slices.Equal(jailspec.ParseRuleset(string(out)), jailspec.Devices) {
+// linux says why programs for Linux can't run here; nil: they can. It loads what is missing, also what was not there when brigd started.
+func (j *Jailer) linux(ctx context.Context) error { return j.kernel.Need(ctx, LinuxModules...) }
+
+// ensureRuleset makes brig's devfs ruleset hold exactly jailspec.Devices. It refuses one with others' rules in it: a container would see what
+// those show.
+func (j *Jailer) ensureRuleset(ctx context.Context) error {
+	j.devices.Lock()
+	defer j.devices.Unlock()
+	set := fmt.Sprint(j.cfg.Ruleset)
+	rules, err := j.ruleset(ctx)
+	switch {
+	case err != nil:
+		return err
+	case slices.Equal(rules, jailspec.Devices):
 		return nil
+	case !jailspec.Ours(rules):
+		return errs.New(errs.Unavailable, "devfs ruleset %s has rules that are not brig's (%s): choose another number with devfs-ruleset, or remove them (devfs rule -s %s delset)",
+			set, strings.Join(rules, ", "), set)
 	}
 	if _, err := host.Run(ctx, "devfs", "rule", "-s", set, "delset"); err != nil {
-		return errs.Wrap(err, "make devfs ruleset %d anew", n)
+		return errs.Wrap(err, "make devfs ruleset %s anew", set)
 	}
 	for _, rule := range jailspec.Devices {
 		if _, err := host.Run(ctx, append([]string{"devfs", "rule", "-s", set, "add"}, strings.Fields(rule)...)...); err != nil {
-			return errs.Wrap(err, "make devfs ruleset %d", n)
+			return errs.Wrap(err, "make devfs ruleset %s", set)
 		}
 	}
-	out, err = host.Run(ctx, "devfs", "rule", "-s", set, "show")
-	if err == nil && !slices.Equal(jailspec.ParseRuleset(string(out)), jailspec.Devices) {
-		err = errs.New(errs.Internal, "devfs ruleset %d came to be %q", n, out)
+	rules, err = j.ruleset(ctx)
+	if err == nil && !slices.Equal(rules, jailspec.Devices) {
+		err = errs.New(errs.Internal, "devfs ruleset %s came to be %q", set, rules)
 	}
 	return err
+}
+
+// ruleset is what is in brig's devfs ruleset; nothing if nobody has made one.
+func (j *Jailer) ruleset(ctx context.Context) ([]string, error) {
+	out, err := host.Run(ctx, "devfs", "rule", "-s", fmt.Sprint(j.cfg.Ruleset), "show")
+	return jailspec.ParseRuleset(string(out)), errs.Wrap(err, "look at devfs ruleset %d", j.cfg.Ruleset)
 }
 
 func hardLimits() map[string]uint64 {
@@ -163,8 +174,10 @@ func (j *Jailer) Facts() Facts {
 	if !j.host.Racct {
 		f.Warnings = append(f.Warnings, "WARNING: No limits of memory, CPU and processes: set kern.racct.enable=1 in /boot/loader.conf and boot")
 	}
-	if j.noLinux != nil {
-		f.Warnings = append(f.Warnings, "WARNING: No programs for Linux: "+j.noLinux.Error())
+	for _, name := range LinuxModules {
+		if !j.kernel.Has(name) {
+			f.Warnings = append(f.Warnings, "WARNING: No programs for Linux: kernel module "+name+" is missing")
+		}
 	}
 	return f
 }

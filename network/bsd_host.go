@@ -12,7 +12,11 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/kmod"
 )
+
+// Modules are the kernel modules of FreeBSD that bridge networks need.
+var Modules = []string{"pf", "if_bridge", "if_epair"}
 
 // commandWait is for one command of bsd_plan.go.
 const commandWait = time.Minute
@@ -24,6 +28,7 @@ type bsdHost struct {
 	log    *slog.Logger
 	run    func(ctx context.Context, stdin string, argv ...string) (string, error) // host.Command, or a test's
 	routes func(skip string) ([]netip.Prefix, error)                               // that the host has, but for those by one interface
+	kernel kmod.Kernel
 
 	text   string // the rules as they were given to pf last; "": none are known to be there
 	shown  string // how pf shows them
@@ -122,6 +127,11 @@ func find(list []nic, name string) *nic {
 func (h *bsdHost) ensure(w *brig.Network, _ bridgeOptions) error {
 	if !plainName.MatchString(w.Bridge) {
 		return errs.New(errs.Invalid, "%q is no name for an interface on this system", w.Bridge)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), commandWait)
+	defer stop()
+	if err := h.kernel.Need(ctx, Modules...); err != nil {
+		return errs.Wrap(err, "prepare for bridge networks")
 	}
 	if lacking := h.firewall(); len(lacking) > 0 {
 		return errs.New(errs.Unavailable, "the host's firewall is not ready for bridge networks: %s", strings.Join(lacking, "; "))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/kmod"
 )
 
 // bsd is a FreeBSD host that keeps its state, as far as the commands of bsd_plan.go change it. It takes them as ifconfig.c, jail.c and their
@@ -30,6 +31,8 @@ type bsd struct {
 	skip    bool     // lo0
 	back    []string // interfaces that came back to the host from jails that ended
 	fail    string   // commands that contain it fail
+
+	unloaded []string // kernel modules that are not there
 }
 
 type fakeNIC struct {
@@ -387,7 +390,7 @@ func (b *bsd) set(jail string, n *fakeNIC, key, value string) error {
 // on makes a host of brig's on it.
 func (b *bsd) on(instance string) *bsdHost {
 	return &bsdHost{commands: commands{instance}, log: slog.New(slog.DiscardHandler), run: b.run,
-		routes: func(string) ([]netip.Prefix, error) { return nil, nil }}
+		routes: func(string) ([]netip.Prefix, error) { return nil, nil }, kernel: kmod.Kernel{Has: func(name string) bool { return !slices.Contains(b.unloaded, name) }}}
 }
 
 // state lists what of brig's is on the host.
@@ -636,6 +639,8 @@ func TestBSDFirewallIsAsked(t *testing.T) {
 		harm func(*bsd)
 		want string
 	}{
+		"no module": {func(b *bsd) { b.unloaded, b.pf = []string{"if_epair"}, false },
+			`kernel module if_epair is missing: load-modules is false (kldload if_epair; sysrc kld_list+="if_epair")`},
 		"off":        {func(b *bsd) { b.pf = false }, "pf is off (service pf enable; service pf start)"},
 		"no anchors": {func(b *bsd) { b.main = "anchor \"other/*\" all\n" }, `pf.conf lacks nat-anchor "brig/*" and rdr-anchor "brig/*" and anchor "brig/*"`},
 		"one is not": {func(b *bsd) {
@@ -649,7 +654,7 @@ func TestBSDFirewallIsAsked(t *testing.T) {
 		if !says(err, c.want) || errs.KindOf(err) != errs.Unavailable || len(b.state()) > 0 {
 			t.Errorf("%s: %v; %q is there", what, err, b.state())
 		}
-		if notes := h.notes(false); len(notes) == 0 || !strings.Contains(notes[0], c.want) {
+		if notes := h.notes(false); what != "no module" && (len(notes) == 0 || !strings.Contains(notes[0], c.want)) { // modules are hostcheck's
 			t.Errorf("%s: notes %q", what, notes)
 		}
 	}

@@ -15,13 +15,14 @@ import (
 
 	"github.com/brigd/brig/internal/errs"
 	prog "github.com/brigd/brig/internal/host"
+	"github.com/brigd/brig/internal/kmod"
 )
 
 // host is bsdHost with the programs and system calls of a FreeBSD.
 type host struct{ *bsdHost }
 
 func newHost(cfg Config) *host {
-	return &host{&bsdHost{commands: commands{cfg.Instance}, log: cfg.Log, run: runProgram, routes: hostRoutes}}
+	return &host{&bsdHost{commands: commands{cfg.Instance}, log: cfg.Log, run: runProgram, routes: hostRoutes, kernel: kmod.Host(cfg.LoadModules)}}
 }
 
 func runProgram(ctx context.Context, stdin string, argv ...string) (string, error) {

@@ -36,6 +36,8 @@ type Config struct {
 	Records  Records
 	Keeper   Keeper
 	Log      *slog.Logger
+
+	LoadModules bool // load kernel modules that are missing, rather than only name them. FreeBSD alone
 }
 
 // Networks implements runtime's Networks seam.

@@ -3,11 +3,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -47,7 +50,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", "", "read the configuration from `FILE` (TOML)")
+	f.StringVar(&file, "config", "", "read the configuration from `FILE`, brig.conf(5) (default: "+config.DefaultPath(goruntime.GOOS)+" if it is there; \"\": none)")
 	f.StringVar(&flags.Root, "root", flags.Root, "keep everything in `DIR`")
 	f.StringArrayVarP(&flags.Hosts, "host", "H", flags.Hosts, "serve at `unix://PATH` or tcp://ADDRESS:PORT; may be repeated")
 	f.StringVarP(&flags.Group, "group", "G", flags.Group, "`GROUP` (name or number) that may use the socket")
@@ -59,7 +62,7 @@ func command() *cobra.Command {
 	f.StringVar(&flags.Storage, "storage", flags.Storage, "auto, zfs, overlay or copy")
 	f.StringVar(&flags.ZFSParent, "zfs-parent", "", "`DATASET` to keep images and containers under")
 	f.StringVar(&flags.Runtime, "runtime", flags.Runtime, "auto, or the path of an OCI runtime")
-	f.StringVar(&flags.Shim, "shim", "", "path of brig-shim (default: beside brigd, else in PATH)")
+	f.StringVar(&flags.Shim, "shim", "", "path of brig-shim (default: beside brigd, else in ../libexec/brig from there, else in PATH)")
 	f.StringVarP(&flags.LogLevel, "log-level", "l", flags.LogLevel, "debug, info, warn or error")
 	f.StringVar(&flags.LogFormat, "log-format", flags.LogFormat, "auto, text or json")
 	f.StringVar(&flags.LogDriver, "log-driver", flags.LogDriver, "log `DRIVER` of containers whose request names none: json-file, local, syslog or none")
@@ -69,13 +72,12 @@ func command() *cobra.Command {
 	f.StringVar(&flags.UnsignedACIs, "unsigned-acis", flags.UnsignedACIs, "import ACIs without a signature: none, files or all")
 	f.IntVar(&flags.RegistryTimeout, "registry-timeout", flags.RegistryTimeout, "`SECONDS` that a registry may send nothing, or less than 16 KiB, before it is asked again")
 	f.IntVar(&flags.KeepPartial, "keep-partial", flags.KeepPartial, "`HOURS` that an unfinished download is kept for a later pull")
+	f.IntVar(&flags.DevfsRuleset, "devfs-ruleset", flags.DevfsRuleset, "`NUMBER` of brig's own devfs ruleset (FreeBSD)")
+	f.BoolVar(&flags.LoadModules, "load-modules", flags.LoadModules, "load kernel modules that are missing (FreeBSD)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c := config.Default()
-		if file != "" {
-			var err error
-			if c, err = config.Load(file); err != nil {
-				return err
-			}
+		c, err := configured(file, cmd.Flags().Changed("config"), config.DefaultPath(goruntime.GOOS))
+		if err != nil {
+			return err
 		}
 		override(cmd, &c, &flags)
 		if err := c.Validate(); err != nil {
@@ -84,6 +86,20 @@ func command() *cobra.Command {
 		return serve(cmd.Context(), c, logger(&c, os.Stderr))
 	}
 	return cmd
+}
+
+// configured reads the file that was named ("": none), or the usual one if there is one.
+func configured(file string, named bool, usual string) (config.Config, error) {
+	if !named {
+		if _, err := os.Stat(usual); errors.Is(err, fs.ErrNotExist) {
+			return config.Default(), nil
+		}
+		file = usual
+	}
+	if file == "" {
+		return config.Default(), nil
+	}
+	return config.Load(file)
 }
 
 // override copies the settings whose flags were given.
@@ -109,6 +125,8 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"platform":          func() { c.Platforms = flags.Platforms },
 		"registry-timeout":  func() { c.RegistryTimeout = flags.RegistryTimeout },
 		"keep-partial":      func() { c.KeepPartial = flags.KeepPartial },
+		"devfs-ruleset":     func() { c.DevfsRuleset = flags.DevfsRuleset },
+		"load-modules":      func() { c.LoadModules = flags.LoadModules },
 		"insecure-registry": func() { c.InsecureRegistries = flags.InsecureRegistries },
 	} {
 		if cmd.Flags().Changed(name) {

@@ -64,30 +64,37 @@ func (s *system) Events(ctx context.Context, since, until time.Time, ready func(
 	return s.e.bus.Events(ctx, since, until, ready, each)
 }
 
-// shimPath finds brig-shim: as configured, beside this program, or by name in PATH.
+// shimPath finds brig-shim: as configured, or like any of brig's programs.
 func shimPath(configured string) string {
 	if configured != "" {
 		return configured
 	}
-	return beside("brig-shim")
+	return companion("brig-shim")
 }
 
-// netPath is where brig-net is: beside the shim that is configured, beside brigd, or in PATH.
+// netPath is where brig-net is: beside the shim that is configured, or where any of brig's programs is.
 func netPath(shim string) string {
 	if shim != "" {
 		if p := filepath.Join(filepath.Dir(shim), "brig-net"); isFile(p) {
 			return p
 		}
 	}
-	return beside("brig-net")
+	return companion("brig-net")
 }
 
-// beside is a program beside this one; its name alone, for PATH, if it isn't there.
-func beside(name string) string {
+// companion finds a program that belongs to this one: beside it, as make build leaves them, in ../libexec/brig from there, as make install
+// does, or in PATH. It gives the name alone if it is nowhere.
+func companion(name string) string {
 	if self, err := os.Executable(); err == nil {
-		if p := filepath.Join(filepath.Dir(self), name); isFile(p) {
-			return p
+		dir := filepath.Dir(self)
+		for _, p := range []string{filepath.Join(dir, name), filepath.Join(filepath.Dir(dir), "libexec", "brig", name)} {
+			if isFile(p) {
+				return p
+			}
 		}
+	}
+	if p := lookFor(name); p != "" {
+		return p
 	}
 	return name
 }

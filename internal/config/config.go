@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -22,6 +23,9 @@ import (
 
 // maxRoot bounds the root's length in bytes: a shim's socket lies 24 bytes deeper, and sun_path has room for 104 (FreeBSD) or 108 (Linux).
 const maxRoot = 75
+
+// lastSystemRuleset is the highest number in FreeBSD's own /etc/defaults/devfs.rules.
+const lastSystemRuleset = 5
 
 // Config is what brigd can be told. The names are those of the file's keys and, with dashes, of the flags.
 type Config struct {
@@ -46,6 +50,16 @@ type Config struct {
 	LogDriver          string            `toml:"log-driver"`          // of containers whose request names none: json-file, local, syslog, none
 	LogOpts            map[string]string `toml:"log-opts"`            // options of containers with that driver, unless their request has others
 	UnsignedACIs       string            `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
+	DevfsRuleset       int               `toml:"devfs-ruleset"`       // number of the devfs(8) ruleset that brig makes for its jails; FreeBSD alone
+	LoadModules        bool              `toml:"load-modules"`        // load kernel modules that are missing, or only name them; FreeBSD alone
+}
+
+// DefaultPath is the file that brigd reads, if it is there, when no other one is named. goos is a GOOS.
+func DefaultPath(goos string) string {
+	if goos == "freebsd" {
+		return "/usr/local/etc/brig.conf"
+	}
+	return "/etc/brig/brig.conf"
 }
 
 // Default returns the configuration of a brigd without file and flags.
@@ -53,7 +67,7 @@ func Default() Config {
 	return Config{
 		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
 		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none", LogDriver: logopts.JSONFile,
-		RegistryTimeout: 30, KeepPartial: 24,
+		RegistryTimeout: 30, KeepPartial: 24, DevfsRuleset: 2718, LoadModules: true,
 	}
 }
 
@@ -130,6 +144,9 @@ func (c *Config) Validate() error {
 	}
 	if c.KeepPartial < 1 || c.KeepPartial > 24*365 {
 		bad("keep-partial: %d is not between 1 and 8760 hours", c.KeepPartial)
+	}
+	if c.DevfsRuleset <= lastSystemRuleset || c.DevfsRuleset > math.MaxUint16 {
+		bad("devfs-ruleset: %d is not between %d and %d: 0 hides nothing, and the system itself has those after it", c.DevfsRuleset, lastSystemRuleset+1, math.MaxUint16)
 	}
 	if c.ZFSParent != "" && c.Storage != "auto" && c.Storage != "zfs" {
 		bad("zfs-parent: has no meaning with storage %q", c.Storage)

@@ -16,7 +16,7 @@ func TestDefaultIsValid(t *testing.T) {
 }
 
 func TestSampleIsTheDefault(t *testing.T) {
-	c, err := Load("../../contrib/brigd.toml")
+	c, err := Load("../../contrib/brig.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,11 +24,12 @@ func TestSampleIsTheDefault(t *testing.T) {
 		t.Error(err)
 	}
 	d := Default()
-	if c.Root != d.Root || strings.Join(c.Hosts, " ") != strings.Join(d.Hosts, " ") || c.Storage != d.Storage || c.Group != d.Group || c.Runtime != d.Runtime || c.UnsignedACIs != d.UnsignedACIs {
+	if c.Root != d.Root || strings.Join(c.Hosts, " ") != strings.Join(d.Hosts, " ") || c.Storage != d.Storage || c.Group != d.Group || c.Runtime != d.Runtime || c.UnsignedACIs != d.UnsignedACIs ||
+		c.DevfsRuleset != d.DevfsRuleset || c.LoadModules != d.LoadModules {
 		t.Errorf("the sample says %+v, the defaults are %+v", c, d)
 	}
-	b, _ := os.ReadFile("../../contrib/brigd.toml")
-	for _, key := range []string{"root", "hosts", "group", "metrics-addr", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis", "registry-timeout", "keep-partial"} {
+	b, _ := os.ReadFile("../../contrib/brig.conf")
+	for _, key := range []string{"root", "hosts", "group", "metrics-addr", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis", "registry-timeout", "keep-partial", "devfs-ruleset", "load-modules"} {
 		if !strings.Contains(string(b), key+" = ") {
 			t.Errorf("the sample doesn't show %s", key)
 		}
@@ -49,10 +50,14 @@ func TestBadFiles(t *testing.T) {
 		{"host", `hosts = ["/var/run/x.sock"]`, "neither unix:///path"},
 		{"unsigned", `unsigned-acis = "yes"`, "unsigned-acis"},
 		{"no host", `hosts = []`, "at least one"},
+		{"no ruleset", "devfs-ruleset = 0", "devfs-ruleset: 0 is not between 6 and 65535"},
+		{"the system's ruleset", "devfs-ruleset = 4", "devfs-ruleset: 4 is not"},
+		{"large ruleset", "devfs-ruleset = 65536", "devfs-ruleset: 65536 is not"},
+		{"modules", `load-modules = "yes"`, "configuration"},
 		{"long root", `root = "/` + strings.Repeat("x", 80) + `"`, "no more than 75"},
 		{"zfs-parent", "storage = \"copy\"\nzfs-parent = \"tank/brig\"", "no meaning"},
 	} {
-		path := filepath.Join(t.TempDir(), "brigd.toml")
+		path := filepath.Join(t.TempDir(), "brig.conf")
 		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +69,7 @@ func TestBadFiles(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", c.name, err, c.want)
 		}
 	}
-	if _, err := Load("/nonexistent/brigd.toml"); err == nil {
+	if _, err := Load("/nonexistent/brig.conf"); err == nil {
 		t.Error("a missing file is no error")
 	}
 }

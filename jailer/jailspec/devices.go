@@ -1,6 +1,9 @@
 package jailspec
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Devices are the rules of brig's devfs ruleset, devfs(8)'s words: what a container may see of /dev, and nothing else. They stand alone, for a
 // ruleset that includes another one shows what others make of that. shm is the directory that linux_common makes for a mount; a terminal shows
@@ -21,4 +24,19 @@ func ParseRuleset(out string) (rules []string) {
 		}
 	}
 	return rules
+}
+
+// former are lists that Devices has been in earlier releases: a ruleset lives until the machine is booted, and so may outlive the brigd that
+// made it. Who changes Devices puts the old list here.
+var former [][]string
+
+// Ours reports whether a ruleset holds what brig makes, or a beginning of it: a brigd may be killed while it adds rule by rule. An empty one
+// is nobody's, and so brig's to take.
+func Ours(rules []string) bool {
+	for _, list := range append([][]string{Devices}, former...) {
+		if len(rules) <= len(list) && slices.Equal(rules, list[:len(rules)]) {
+			return true
+		}
+	}
+	return false
 }

@@ -11,7 +11,6 @@ import (
 // Host is what the rules know of a FreeBSD host and of the daemon.
 type Host struct {
 	Release    int               // kern.osreldate: 1302001 is 13.2
-	Linux      bool              // linux64 is loaded (or its twin on arm64)
 	Racct      bool              // kern.racct.enable is 1
 	Ruleset    int               // devfs ruleset of brig's own
 	HardLimits map[string]uint64 // the daemon's hard limits by RLIMIT_ name

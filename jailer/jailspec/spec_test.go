@@ -17,7 +17,7 @@ import (
 const id = brig.ID("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
 
 func host() *Host {
-	return &Host{Release: 1302001, Linux: true, Racct: true, Ruleset: 71, CPUs: 2, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 5000}}
+	return &Host{Release: 1302001, Racct: true, Ruleset: 71, CPUs: 2, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 5000}}
 }
 
 func input(edit func(in *Input)) *Input {
@@ -258,5 +258,29 @@ func TestSample(t *testing.T) {
 	s := Sample(map[string]uint64{"cputime": 3, "memoryuse": 4096, "nthr": 5}, 2, 1<<30)
 	if s.CPU.Total != 3e9 || s.CPU.Online != 2 || s.Memory.Usage != 4096 || s.Memory.Limit != 1<<30 || s.Pids.Current != 5 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestOurRuleset(t *testing.T) {
+	show := ""
+	for i, r := range Devices {
+		show += fmt.Sprintf("%d %s\n", 100*(i+1), r)
+	}
+	for _, c := range []struct {
+		name string
+		show string
+		want bool
+	}{
+		{"whole", show, true},
+		{"none", "", true},
+		{"cut off", strings.Join(strings.SplitAfter(show, "\n")[:5], ""), true},
+		{"one more", show + "9000 path bpf unhide\n", false},
+		{"another first", "100 path da0 unhide\n" + show, false},
+		{"the system's 4", "100 include 1\n200 include 2\n", false},
+		{"hide all, of another", "100 hide\n200 path da* unhide\n", false},
+	} {
+		if got := Ours(ParseRuleset(c.show)); got != c.want {
+			t.Errorf("%s: ours %v", c.name, got)
+		}
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) Start(ctx context.Context) error {
 
 // Command is brigd's command line on this root, as a second one would be started by mistake.
 func (s *Server) Command(ctx context.Context) *exec.Cmd {
-	args := append([]string{"--root", s.Root, "--host", s.Host, "--log-level", "debug", "--unsigned-acis", "files"}, s.args...)
+	args := append([]string{"--config", "", "--root", s.Root, "--host", s.Host, "--log-level", "debug", "--unsigned-acis", "files"}, s.args...)
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "brigd"), args...)
 	cmd.Env = append(os.Environ(), s.Env...)
 	// A group of its own: a Ctrl-C that is meant for the tests must not reach it first.
