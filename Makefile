@@ -8,10 +8,13 @@ PROGRAMS := brigd brig brig-shim brig-net
 ifeq ($(shell $(GO) env GOOS),freebsd)
 PROGRAMS += brig-jail
 endif
+ifneq ($(wildcard cmd/brig-mds/*.go),)
+PROGRAMS += brig-mds
+endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs test-freebsd fuzz clean
+.PHONY: install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs test-freebsd fuzz clean
 
 all: build
 
@@ -35,6 +38,16 @@ check:
 unit:
 	$(GO) test -timeout 10m $(UNIT)
 	$(GO) test -timeout 5m -tags faults -run Killed ./zfsstore/
+
+# DESTDIR, PREFIX (/usr/local) and OS (freebsd or linux, this one's) choose; contrib/install.sh has the list.
+install: build
+	@contrib/install.sh install
+
+uninstall:
+	@contrib/install.sh uninstall
+
+plist:
+	@contrib/install.sh plist
 
 # A nested module: docker2aci needs an image-spec that nothing else here can live with.
 oracle:

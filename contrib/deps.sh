@@ -55,6 +55,7 @@ debian() {
 		need bzip2 bzip2
 		need git git
 		need docker-compose docker-compose
+		need mandoc mandoc
 		[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 		# The docker command alone, and never in the place of one that is there.
 		if ! command -v docker >/dev/null 2>&1; then missing="$missing docker-cli"; fi

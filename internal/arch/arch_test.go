@@ -12,7 +12,7 @@ const module = "github.com/brigd/brig"
 // row gives each package's height. An import points to a lower row, never sideways or up; docs/design.md says why.
 // internal/errs and internal/undo lie below internal/brig, which uses errs.
 var row = map[string]int{
-	"internal/errs": 0, "internal/undo": 0, "internal/fault": 0, "internal/arch": 0, "internal/jsondoc": 1,
+	"internal/errs": 0, "internal/undo": 0, "internal/fault": 0, "internal/arch": 0, "man": 0, "internal/jsondoc": 1,
 	"internal/brig": 1,
 	"internal/host": 2, "internal/tarfs": 3, "internal/logfile": 2, "internal/blobs": 2, "internal/records": 2, "internal/config": 3, "internal/logopts": 2,
 	"internal/trust": 2, "internal/discovery": 2, "internal/changes": 2, "internal/journal": 2, "internal/metrics": 2, "internal/resolv": 2, "internal/survivor": 2,
