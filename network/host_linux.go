@@ -16,6 +16,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/nsfile"
 )
 
 // host is the Linux side: netlink(7) for links and addresses, nftables for rules. Networks.mu guards it.
@@ -260,7 +261,7 @@ func (h *host) sweep(keep map[brig.ID][]brig.ID, bridges map[string]bool) (remov
 func (h *host) remove() error {
 	_, err := h.sweep(nil, nil)
 	err = errors.Join(err, h.clearRules())
-	if isMountPoint(h.dir) {
+	if nsfile.IsMountPoint(h.dir) {
 		err = errors.Join(err, errs.Wrap(unix.Unmount(h.dir, unix.MNT_DETACH), "unmount %s", h.dir))
 	}
 	h.shared = false

@@ -13,6 +13,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/nsfile"
 )
 
 // serve answers every TCP connection inside the namespace with text.
@@ -139,8 +140,8 @@ func TestBridgeLife(t *testing.T) {
 	if slices.ContainsFunc(links, func(l netlink.Link) bool { return strings.Contains(l.Attrs().Name, instance[:4]) }) {
 		t.Error("links are left behind")
 	}
-	if left, _ := os.ReadDir(n2.cfg.Dir); len(left) > 0 || isMountPoint(n2.cfg.Dir) {
-		t.Errorf("left behind: %v, mount %v", left, isMountPoint(n2.cfg.Dir))
+	if left, _ := os.ReadDir(n2.cfg.Dir); len(left) > 0 || nsfile.IsMountPoint(n2.cfg.Dir) {
+		t.Errorf("left behind: %v, mount %v", left, nsfile.IsMountPoint(n2.cfg.Dir))
 	}
 }
 
