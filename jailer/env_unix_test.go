@@ -177,7 +177,7 @@ func makeRoot(t testing.TB, root string) string {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "cat", "echo", "true", "false", "sleep", "env", "id", "head", "wc", "seq", "stty", "ls", "kill", "touch", "hostname", "pwd", "grep", "ps", "mount", "dd", "sha256sum", "nc"} {
+	for _, name := range []string{"sh", "cat", "echo", "true", "false", "sleep", "env", "id", "head", "wc", "seq", "stty", "ls", "kill", "touch", "hostname", "pwd", "grep", "ps", "mount", "dd", "sha256sum", "nc", "readlink"} {
 		os.Symlink("busybox", filepath.Join(root, "bin", name))
 	}
 	return root

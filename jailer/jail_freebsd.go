@@ -45,6 +45,9 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 		return nil, nil, err
 	}
 	in := &jailspec.Input{Jail: b, Instance: j.cfg.Instance, Host: j.host, Linux: b.OS == "linux"}
+	if b.Pod != nil {
+		in.Shm = b.Pod.Shm
+	}
 	if in.User, err = findUser(b.Root, b.Spec.User, b.Spec.GroupAdd); err != nil {
 		return nil, nil, err
 	}

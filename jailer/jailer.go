@@ -18,6 +18,7 @@ type Config struct {
 	Shim     string // path of brig-shim
 	Instance string // of this brig; names its cgroups and shims
 	RunDir   string // directory of all jails' run directories; "" : Sweep leaves stale directories alone
+	PodDir   string // directory for what pods share; for pods alone
 	Log      *slog.Logger
 	Ruleset  int           // devfs ruleset for jails' /dev, brig's own; 0: one of brig's choice. FreeBSD alone
 	Linger   time.Duration // how long a shim stays that has no process and that nobody talks to; 0: a minute

@@ -26,6 +26,7 @@ type Jailer struct {
 	expected *expecter
 
 	starting sync.RWMutex // read-held while a runtime makes cgroups: their parent must not go meanwhile
+	pods     sync.Mutex   // held while sandboxes, and the directory that they are in, come and go
 	dropping sync.Mutex   // held by whoever looks whether that parent can go; taken before starting
 
 	mu       sync.Mutex // guards what follows

@@ -84,5 +84,14 @@ func (*Jailer) Resume(context.Context, *brig.Handle) error { return errNotHere }
 // Limit returns NotImplemented.
 func (*Jailer) Limit(context.Context, *brig.Handle, *brig.Limits) error { return errNotHere }
 
+// MakeSandbox returns NotImplemented.
+func (*Jailer) MakeSandbox(context.Context, *brig.Sandbox) error { return errNotHere }
+
+// DropSandbox returns NotImplemented.
+func (*Jailer) DropSandbox(context.Context, brig.ID) error { return errNotHere }
+
+// SweepSandboxes returns NotImplemented.
+func (*Jailer) SweepSandboxes(context.Context, []brig.ID) error { return errNotHere }
+
 // Found finds nothing.
 func (*Jailer) Found() []*brig.Handle { return nil }

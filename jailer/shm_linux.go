@@ -22,6 +22,8 @@ func makeShm(b *brig.Jail) (string, error) {
 	dir := filepath.Join(b.Dir, shmName)
 	source, flags, data := "shm", uintptr(unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV), ""
 	switch {
+	case b.Pod != nil:
+		return b.Pod.Shm, nil
 	case b.IPCOf != nil:
 		source, flags = filepath.Join(b.IPCOf.Dir, shmName), unix.MS_BIND
 		if mounted, err := mountinfo.Mounted(source); !mounted {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -89,6 +90,26 @@ func (c *Container) PodUUID() string {
 		return c.Pod
 	}
 	return PodUUID(c.ID)
+}
+
+// AppName is the name that c has in its pod: what the pod calls it, or of one by itself its own in the form of an AC Name (appc spec, types.md).
+func (c *Container) AppName() string {
+	if c.App != "" {
+		return c.App
+	}
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		}
+		return '-'
+	}, c.Name)
+	if name = strings.Trim(name, "-"); name == "" {
+		return "app"
+	}
+	return name
 }
 
 // A Handle lets the next brigd find a running jail again. It is versioned; jailer alone reads it.

@@ -27,6 +27,7 @@ type Pod struct {
 type PodApp struct {
 	Name      string
 	Container ID
+	Ports     []Port // that it has
 }
 
 // UUID is the pod's RFC 4122 UUID.
@@ -40,6 +41,16 @@ func (p *Pod) App(name string) *PodApp {
 	return nil
 }
 
+// PortOf names the app that has a port; it is the first one if none says so.
+func (p *Pod) PortOf(port Port) string {
+	for _, a := range p.Apps {
+		if slices.Contains(a.Ports, port) {
+			return a.Name
+		}
+	}
+	return p.Apps[0].Name
+}
+
 // Clone returns a copy that shares nothing mutable with p. Spec, Manifest and Volumes are shared: they are replaced, never changed in place.
 func (p *Pod) Clone() *Pod {
 	q := *p
@@ -49,6 +60,15 @@ func (p *Pod) Clone() *Pod {
 		q.Sandbox = &s
 	}
 	return &q
+}
+
+// PodSettings are what a request says of a pod beside its manifest.
+type PodSettings struct {
+	Name       string // "": a random one
+	AutoRemove bool
+	// Spec has the host name, networks, DNS, hosts, ports beside the manifest's, and /dev/shm of the pod, and labels, log and restart policy of each app. A
+	// terminal, and an open standard input, are for a pod of one app. The rest is not looked at.
+	Spec Spec
 }
 
 // A Sandbox is what the apps of a pod run in together, and what outlives each of them.

@@ -88,7 +88,7 @@ func kept(have, list []string) (out []string) {
 	return out
 }
 
-// ipc gives the jail its own System V IPC. With the host's, and between containers, it is inherited: FreeBSD has no other way to share it.
+// ipc gives the jail its own System V IPC. With the host's, and between the apps of a pod, it is inherited: FreeBSD has no other way to share it.
 func ipc(in *Input, b *Bundle) ([]string, error) {
 	how := int32(sysNew)
 	switch mode := in.Jail.Spec.IpcMode; {
@@ -96,6 +96,8 @@ func ipc(in *Input, b *Bundle) ([]string, error) {
 		how = sysInherit
 	case mode == "none":
 		how = sysDisable
+	case in.Jail.Pod != nil: // its parent jail is the pod's
+		how = sysInherit
 	}
 	for _, name := range []string{"sysvmsg", "sysvsem", "sysvshm"} {
 		b.number(name, how)

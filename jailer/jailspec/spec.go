@@ -144,7 +144,7 @@ func Prefix(instance string) string { return "brig-" + instance + "-" }
 func identity(in *Input, b *Bundle) ([]string, error) {
 	j := in.Jail
 	b.Name = Name(in.Instance, j.ID)
-	if j.Netns.Kind == brig.NetnsPath {
+	if j.Netns.Path != "" {
 		b.Name = j.Netns.Path + "." + b.Name // a jail without a network stack of its own has its parent's
 	}
 	if len(b.Name) > 255 { // MAXHOSTNAMELEN
@@ -156,7 +156,7 @@ func identity(in *Input, b *Bundle) ([]string, error) {
 	if j.Spec.UTSMode != "host" {
 		b.text("host.hostname", j.Hostname)
 		b.text("host.domainname", j.Spec.Domainname)
-		b.text("host.hostuuid", brig.PodUUID(j.ID))
+		b.text("host.hostuuid", brig.PodUUID(podID(j)))
 	}
 	b.number("children.max", 0)
 	b.number("devfs_ruleset", int32(in.Host.Ruleset))
@@ -169,6 +169,14 @@ func identity(in *Input, b *Bundle) ([]string, error) {
 		b.number("enforce_statfs", 2)
 	}
 	return nil, nil
+}
+
+// podID is the ID of the pod that a jail is in, or is.
+func podID(j *brig.Jail) brig.ID {
+	if j.Pod != nil {
+		return j.Pod.ID
+	}
+	return j.ID
 }
 
 // LinuxRelease is the kernel that Linux programs are told of: glibc of Debian 12 and its like asks for 3.2 at least, and programs choose system

@@ -71,6 +71,13 @@ func TestBundles(t *testing.T) {
 		"alone": func(in *Input) {
 			in.Jail.Netns, in.Jail.Spec.IpcMode = brig.Netns{Kind: brig.NetnsPrivate}, "none"
 		},
+		"pod": func(in *Input) {
+			in.Jail.Pod, in.Shm = &brig.Sandbox{ID: "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210", Netns: in.Jail.Netns}, "/pods/f/shm"
+		},
+		"podhost": func(in *Input) { // whose network is the host's
+			in.Jail.Netns = brig.Netns{Kind: brig.NetnsHost, Path: "brigpod-abcd1234-f"}
+			in.Jail.Pod = &brig.Sandbox{ID: "f", Netns: in.Jail.Netns}
+		},
 		"privileged": func(in *Input) { in.Jail.Spec.Privileged = true },
 		"bare": func(in *Input) {
 			in.Jail.Spec.CapDrop, in.Jail.Spec.NoNewPrivileges, in.Jail.Spec.ReadOnly = []string{"ALL"}, true, true
@@ -221,6 +228,31 @@ func TestIov(t *testing.T) {
 	}
 	if want := []string{"fstype\x00", "nullfs\x00", "fspath\x00", "/r/b\x00", "target\x00", "/a\x00", "ro\x00", "", "size\x00", "5\x00"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// What the apps of a pod share is their parent jail's, which may do no less than any of them.
+func TestPodJail(t *testing.T) {
+	made := func(n brig.Netns) (out string, at brig.Netns) {
+		s := &brig.Sandbox{ID: "f", Netns: n}
+		for _, argv := range PodJail("abcd1234", s) {
+			out += strings.Join(argv, " ") + "\n"
+		}
+		return out, s.Netns
+	}
+	got, at := made(brig.Netns{Kind: brig.NetnsPath, Path: "net"})
+	if got != "jail -m name=net sysvmsg=new sysvsem=new sysvshm=new\n" || at.Path != "net" {
+		t.Error(got, at)
+	}
+	rights := "jail -c name=brigpod-abcd1234-f path=/ persist children.max=100 enforce_statfs=0 sysvmsg=new sysvsem=new sysvshm=new allow.raw_sockets allow.mlock " +
+		"allow.chflags allow.read_msgbuf allow.reserved_ports allow.set_hostname allow.unprivileged_proc_debug allow.quotas allow.socket_af allow.suser "
+	got, at = made(brig.Netns{Kind: brig.NetnsPrivate})
+	if got != rights+"vnet\njexec brigpod-abcd1234-f ifconfig lo0 inet 127.0.0.1/8 up\n" || at != (brig.Netns{Kind: brig.NetnsPath, Path: "brigpod-abcd1234-f"}) {
+		t.Error(got, at)
+	}
+	got, at = made(brig.Netns{Kind: brig.NetnsHost})
+	if got != rights+"ip4=inherit ip6=inherit\n" || at != (brig.Netns{Kind: brig.NetnsHost, Path: "brigpod-abcd1234-f"}) {
+		t.Error(got, at)
 	}
 }
 

@@ -14,14 +14,18 @@ func namespaces(in *Input, s *specs.Spec) ([]string, error) {
 	add := func(t specs.LinuxNamespaceType, path string) {
 		ns = append(ns, specs.LinuxNamespace{Type: t, Path: path})
 	}
+	ipc, uts := nsPath(in.IPCOf, "ipc"), ""
+	if p := in.Jail.Pod; p != nil {
+		ipc, uts = p.IPC, p.UTS
+	}
 	if spec.UTSMode != "host" {
-		add(specs.UTSNamespace, "")
+		add(specs.UTSNamespace, uts)
 	}
 	if spec.PidMode != "host" {
 		add(specs.PIDNamespace, nsPath(in.PIDOf, "pid"))
 	}
 	if spec.IpcMode != "host" {
-		add(specs.IPCNamespace, nsPath(in.IPCOf, "ipc"))
+		add(specs.IPCNamespace, ipc)
 	}
 	switch in.Jail.Netns.Kind {
 	case brig.NetnsPrivate:

@@ -86,7 +86,7 @@ func process(in *Input, s *specs.Spec) ([]string, error) {
 	p.NoNewPrivileges = j.Spec.NoNewPrivileges
 	p.User = in.User.Spec()
 	s.Annotations = j.Spec.Annotations
-	if j.Spec.UTSMode != "host" {
+	if j.Spec.UTSMode != "host" && j.Pod == nil { // a pod's is set, and an app may have changed it
 		s.Hostname = j.Hostname
 	}
 	return nil, nil
