@@ -125,7 +125,7 @@ func (q *aciQuest) dependencies(ctx context.Context, a *brig.ACIArchive) (layers
 	return layers, all, nil
 }
 
-// dependency finds the image that satisfies d, the newest if several do, and holds it.
+// dependency finds the image that satisfies d, whose name may be missing, the newest if several do, and holds it.
 func (i *Images) dependency(ctx context.Context, d brig.ACIDependency) (*brig.Image, *lease, error) {
 	all, err := i.ImageList(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (i *Images) dependency(ctx context.Context, d brig.ACIDependency) (*brig.Im
 	slices.SortStableFunc(all, func(a, b brig.ImageInfo) int { return b.Pulled.Compare(a.Pulled) })
 	why := "no image has this name"
 	for _, info := range all {
-		if info.ACI.Name != d.Name {
+		if d.Name != "" && info.ACI.Name != d.Name {
 			continue
 		}
 		img, l, err := i.borrow(ctx, string(info.ID))
@@ -182,7 +182,10 @@ func (i *Images) unlike(img *brig.Image, d brig.ACIDependency) (string, error) {
 
 // describeDependency is name,label=value,… and the ID, as appc writes images in text.
 func describeDependency(d brig.ACIDependency) string {
-	words := []string{d.Name}
+	var words []string
+	if d.Name != "" {
+		words = append(words, d.Name)
+	}
 	for _, k := range slices.Sorted(maps.Keys(d.Labels)) {
 		words = append(words, k+"="+d.Labels[k])
 	}

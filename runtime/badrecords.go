@@ -9,14 +9,25 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// BadRecords finds the records of containers, volumes, images and references that NewContainers and NewImages could not load.
+// BadRecords finds the records of pods, containers, volumes, images and references that NewContainers and NewImages could not load.
 func BadRecords(ctx context.Context, from Records) (bad []brig.BadRecord, err error) {
-	images := map[brig.Digest]bool{}
+	images, pods := map[brig.Digest]bool{}, map[string]bool{"": true}
 	for _, k := range []struct {
 		kind  string
 		check func(key string, value []byte) error
 	}{
-		{kindContainer, readContainer},
+		{kindPod, func(key string, value []byte) error {
+			p, err := readPod(key, value)
+			pods[p.UUID()] = err == nil
+			return err
+		}},
+		{kindContainer, func(key string, value []byte) error {
+			d, err := readContainer(key, value)
+			if err == nil && !pods[d.Pod] {
+				err = errs.New(errs.Internal, "its pod %s has no record", d.Pod)
+			}
+			return err
+		}},
 		{kindVolume, readVolume},
 		{kindImage, func(key string, value []byte) error {
 			var img brig.Image
@@ -51,7 +62,20 @@ func BadRecords(ctx context.Context, from Records) (bad []brig.BadRecord, err er
 
 var errOtherKey = errors.New("it is another one's")
 
-func readContainer(key string, value []byte) error {
+func readPod(key string, value []byte) (brig.Pod, error) {
+	var p brig.Pod
+	err := json.Unmarshal(value, &p)
+	switch {
+	case err != nil:
+	case string(p.ID) != key:
+		err = errOtherKey
+	case p.Name == "" || len(p.Apps) == 0:
+		err = errors.New("it has no name or no apps")
+	}
+	return p, err
+}
+
+func readContainer(key string, value []byte) (containerRecord, error) {
 	var v containerRecord
 	err := json.Unmarshal(value, &v)
 	switch {
@@ -61,7 +85,7 @@ func readContainer(key string, value []byte) error {
 	case v.Name == "" || v.RootFS == "":
 		err = errors.New("it has no name or no root file system")
 	}
-	return err
+	return v, err
 }
 
 func readVolume(key string, value []byte) error {
@@ -77,7 +101,7 @@ func readVolume(key string, value []byte) error {
 	return err
 }
 
-// namesOfBad finds the names of containers that can't be loaded: they go with them.
+// namesOfBad finds the names of containers and pods that can't be loaded: they go with them.
 func namesOfBad(ctx context.Context, from Records, bad []brig.BadRecord) error {
 	names, err := from.List(ctx, kindName)
 	if err != nil {
@@ -85,7 +109,7 @@ func namesOfBad(ctx context.Context, from Records, bad []brig.BadRecord) error {
 	}
 	for i := range bad {
 		for _, n := range names {
-			if bad[i].Kind == kindContainer && string(n.Value) == bad[i].Key {
+			if (bad[i].Kind == kindContainer || bad[i].Kind == kindPod) && string(n.Value) == bad[i].Key {
 				bad[i].Also = append(bad[i].Also, n)
 			}
 		}

@@ -46,6 +46,8 @@ type ContainersConfig struct {
 	Gauge      Gauge
 	Networks   Networks
 	Members    Memberships
+	Sandboxes  Sandboxes
+	ACIs       ACISource
 	Records    Records
 	Images     ImageSource
 	Maker      ImageMaker      // for Commit alone
@@ -80,7 +82,8 @@ type Containers struct {
 
 	mu     sync.Mutex // guards what follows, and the fields of container that say so
 	byID   map[brig.ID]*container
-	byName map[string]brig.ID // also the names of creates under way
+	byName map[string]brig.ID // also the names of creates under way, and of pods
+	pods   map[string]*pod    // by UUID
 	vols   map[string]*brig.Volume
 	execs  map[brig.ID]*execution
 	making map[brig.RID]bool // datasets of creates under way: no record names them yet; true for a volume
@@ -145,7 +148,7 @@ func NewContainers(ctx context.Context, cfg ContainersConfig) (*Containers, erro
 	base, end := context.WithCancel(context.Background())
 	c := &Containers{
 		cfg: cfg, log: cfg.Log, base: base, end: end, whole: make(chan struct{}), volumes: newLock(), shown: map[string]map[brig.ID]bool{},
-		byID: map[brig.ID]*container{}, byName: map[string]brig.ID{}, vols: map[string]*brig.Volume{},
+		byID: map[brig.ID]*container{}, byName: map[string]brig.ID{}, pods: map[string]*pod{}, vols: map[string]*brig.Volume{},
 		execs: map[brig.ID]*execution{}, making: map[brig.RID]bool{},
 	}
 	if err := c.load(ctx); err != nil {
@@ -167,6 +170,9 @@ func (c *Containers) load(ctx context.Context) error {
 		}
 		c.byID[v.ID] = &container{id: v.ID, lock: newLock(), rec: &v.Container, stopped: v.Stopped}
 		c.byName[v.Name] = v.ID
+	}
+	if err := c.loadPods(ctx); err != nil {
+		return err
 	}
 	if recs, err = c.cfg.Records.List(ctx, kindVolume); err != nil {
 		return errs.Wrap(err, "load volumes")

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -33,6 +34,7 @@ type world struct {
 	volSeen map[brig.RID]bool // mounted volumes
 	jails   map[string]*proc  // by JailID
 	nets    map[brig.ID]bool
+	boxes   map[brig.ID]bool // sandboxes of pods
 	events  []brig.Event
 	pid     int
 	image   brig.Image
@@ -76,7 +78,7 @@ type brigd struct {
 func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, root: t.TempDir(), recs: map[string][]byte{}, layers: map[brig.RID]brig.Digest{}, mounted: map[brig.RID]bool{},
-		volData: map[brig.RID]bool{}, volSeen: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, hung: map[brig.ID]chan brig.Exit{}, pid: 1000,
+		volData: map[brig.RID]bool{}, volSeen: map[brig.RID]bool{}, jails: map[string]*proc{}, nets: map[brig.ID]bool{}, boxes: map[brig.ID]bool{}, hung: map[brig.ID]chan brig.Exit{}, pid: 1000,
 		image: brig.Image{ID: brig.DigestOf([]byte("image")), Platform: brig.Platform{OS: "linux", Architecture: "amd64"},
 			Config: brig.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}}},
 	}
@@ -87,7 +89,7 @@ func (w *world) boot(fatal int) *brigd {
 	w.t.Helper()
 	b := &brigd{world: w, died: make(chan struct{}), joins: map[brig.ID]bool{}}
 	c, err := NewContainers(context.Background(), ContainersConfig{
-		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Members: (*memberSeam)(b), Records: (*recSeam)(b),
+		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Members: (*memberSeam)(b), Sandboxes: (*podSeam)(b), ACIs: (*podSeam)(b), Records: (*recSeam)(b),
 		Images: (*busSeam)(b), Maker: w.maker, Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -145,7 +147,7 @@ func (b *brigd) sweepStore(l brig.Live) {
 type busSeam brigd
 
 func (b *busSeam) With(_ context.Context, ref, _ string, use func(*brig.Image) error) error {
-	if ref != "img" {
+	if ref != "img" && ref != string(b.image.ID) {
 		return errs.New(errs.NotFound, "No such image: %s", ref)
 	}
 	img := b.image
@@ -443,6 +445,23 @@ func (b *brigd) checkNothingLeft(t *testing.T) {
 			shown[v.Name] = shown[v.Name] || d.State.HasProcess()
 		}
 	}
+	apps, pods, up := 0, 0, map[string]bool{}
+	for _, d := range list {
+		if d.Pod != "" && d.State.HasProcess() {
+			apps++
+			up[d.Pod] = true
+		}
+	}
+	recs, _ := (*recSeam)(b).List(t.Context(), kindPod)
+	if pods = len(recs); pods != len(b.Containers.pods) {
+		t.Errorf("pods: %d, recorded: %d", len(b.Containers.pods), pods)
+	}
+	for _, r := range recs {
+		var p brig.Pod
+		if err := json.Unmarshal(r.Value, &p); err != nil || (p.Sandbox != nil) != up[p.UUID()] {
+			t.Errorf("pod %s: up %v, sandbox %v, %v", p.Name, up[p.UUID()], p.Sandbox, err)
+		}
+	}
 	maps.DeleteFunc(shown, func(_ string, used bool) bool { return !used })
 	b.world.mu.Lock()
 	defer b.world.mu.Unlock()
@@ -457,8 +476,10 @@ func (b *brigd) checkNothingLeft(t *testing.T) {
 	if len(b.volData) != len(l.Volumes) {
 		t.Errorf("volumes: %d, recorded: %d", len(b.volData), len(l.Volumes))
 	}
-	if len(b.mounted) != len(running) || len(b.nets) != len(running) || len(b.jails) != len(running) {
-		t.Errorf("running: %d, but mounts: %d, networks: %d, jails: %d", len(running), len(b.mounted), len(b.nets), len(b.jails))
+	nets := len(running) - apps + len(up)
+	if len(b.mounted) != len(running) || len(b.nets) != nets || len(b.jails) != len(running) || len(b.boxes) != len(up) {
+		t.Errorf("running: %d, but mounts: %d, networks: %d (of %d), jails: %d; pods up: %d, sandboxes: %d",
+			len(running), len(b.mounted), len(b.nets), nets, len(b.jails), len(up), len(b.boxes))
 	}
 	if len(b.volSeen) != len(shown) {
 		t.Errorf("volumes from elsewhere in use: %v, mounted: %v", shown, b.volSeen)
@@ -469,13 +490,13 @@ func (b *brigd) checkNothingLeft(t *testing.T) {
 			names++
 		}
 	}
-	if names != len(all) {
-		t.Errorf("names: %d, containers: %d", names, len(all))
+	if names != len(all)+pods {
+		t.Errorf("names: %d, containers: %d, pods: %d", names, len(all), pods)
 	}
 	for _, dir := range []string{"containers", "run"} {
 		list, _ := os.ReadDir(filepath.Join(b.root, dir))
-		if len(list) > len(all) {
-			t.Errorf("%s: %d directories for %d containers", dir, len(list), len(all))
+		if len(list) > len(all)+pods {
+			t.Errorf("%s: %d directories for %d containers and %d pods", dir, len(list), len(all), pods)
 		}
 	}
 }

@@ -42,10 +42,8 @@ func (c *Containers) Create(ctx context.Context, r brig.CreateRequest) (id brig.
 func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig.Image) (_ brig.ID, _ []string, err error) {
 	defer c.timed("create", &err)()
 	c.cfg.Host.Expect() // most are started at once
-	d := &brig.Container{
-		ID: brig.NewID(), Created: time.Now().UTC(), Image: img.ID, ImageRef: r.Spec.Image, Platform: img.Platform,
-		RootFS: brig.NewRID(), Chain: img.Chain(), Driver: c.cfg.Driver, HostConfig: r.HostConfig,
-	}
+	d := c.blank(img)
+	d.ImageRef, d.HostConfig = r.Spec.Image, r.HostConfig
 	if d.Spec, err = merge(r.Spec, &img.Config); err != nil {
 		return "", nil, err
 	}
@@ -68,13 +66,24 @@ func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig
 		}
 		defer c.volumes.release()
 	}
-	ct, err := c.build(ctx, d, size, &u)
-	if err != nil {
+	m := made{undo: &u}
+	if err := c.build(ctx, d, size, &m); err != nil {
+		return "", nil, err
+	}
+	fault.Point("container.made")
+	if err := c.enrol(ctx, &m, []*brig.Container{d}, nil); err != nil {
 		return "", nil, err
 	}
 	u.Release()
-	c.event(ct.rec, "create")
+	c.event(d, "create")
 	return d.ID, append(c.platformWarnings(r.Platform, img.Platform), c.cfg.Host.Warnings(&d.Spec)...), nil
+}
+
+// blank is a new container of an image.
+func (c *Containers) blank(img *brig.Image) *brig.Container {
+	return &brig.Container{
+		ID: brig.NewID(), Created: time.Now().UTC(), Image: img.ID, Platform: img.Platform, RootFS: brig.NewRID(), Chain: img.Chain(), Driver: c.cfg.Driver,
+	}
 }
 
 // platformWarnings is dockerd's warning of an image for another platform that nobody has asked for.
@@ -86,43 +95,61 @@ func (c *Containers) platformWarnings(asked string, has brig.Platform) []string 
 	return []string{fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested", has, c.cfg.Platforms[0])}
 }
 
-// build makes d's volumes and root file system and commits it.
-func (c *Containers) build(ctx context.Context, d *brig.Container, size int64, u *undo.Stack) (_ *container, err error) {
-	m := made{undo: u}
-	if d.Mounts, err = c.resolveMounts(ctx, &d.Spec, &m); err != nil {
-		return nil, err
+// build makes d's volumes and root file system, which no record names yet.
+func (c *Containers) build(ctx context.Context, d *brig.Container, size int64, m *made) (err error) {
+	if d.Mounts, err = c.resolveMounts(ctx, &d.Spec, m); err != nil {
+		return err
 	}
 	c.hide(d.RootFS, false)
-	u.Push("forget root file system", func(context.Context) error { c.unhide(d.RootFS); return nil })
-	u.Push("remove root file system", func(ctx context.Context) error { return c.cfg.RootFS.Remove(ctx, d.RootFS) })
+	m.undo.Push("forget root file system", func(context.Context) error { c.unhide(d.RootFS); return nil })
+	m.undo.Push("remove root file system", func(ctx context.Context) error { return c.cfg.RootFS.Remove(ctx, d.RootFS) })
 	if err := c.cfg.RootFS.Prepare(ctx, d.RootFS, d.Chain, size); err != nil {
-		return nil, errs.Wrap(err, "make root file system")
+		return errs.Wrap(err, "make root file system")
 	}
-	if err := c.fill(ctx, d, &m); err != nil {
-		return nil, err
-	}
-	fault.Point("container.made")
-	ct := &container{id: d.ID, lock: newLock(), rec: d}
+	return c.fill(ctx, d, m)
+}
+
+// enrol records containers that are built, with their names, the volumes that were made for them, and the pod that they are the apps of if there is
+// one, in one transaction: that is the commit of a create. Then it shows them.
+func (c *Containers) enrol(ctx context.Context, m *made, all []*brig.Container, p *pod) error {
 	puts, err := m.records()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	rec, err := c.encode(ct, d)
-	if err != nil {
-		return nil, err
+	if p != nil {
+		rec, err := podRecord(p.rec)
+		if err != nil {
+			return err
+		}
+		rec.New = true
+		puts = append(puts, rec, brig.Record{Kind: kindName, Key: p.rec.Name, Value: []byte(p.id), New: true})
 	}
-	rec.New = true
-	puts = append(puts, rec, brig.Record{Kind: kindName, Key: d.Name, Value: []byte(d.ID), New: true})
+	var cts []*container
+	for _, d := range all {
+		ct := &container{id: d.ID, lock: newLock(), rec: d}
+		rec, err := c.encode(ct, d)
+		if err != nil {
+			return err
+		}
+		rec.New = true
+		puts = append(puts, rec, brig.Record{Kind: kindName, Key: d.Name, Value: []byte(d.ID), New: true})
+		cts = append(cts, ct)
+	}
 	if err := c.cfg.Records.Put(ctx, puts, nil); err != nil {
-		return nil, errs.Wrap(err, "save container %s", d.ID.Short())
+		return errs.Wrap(err, "save container %s", all[0].ID.Short())
 	}
 	fault.Point("container.recorded")
 	c.addVolumes(m.volumes)
 	c.mu.Lock()
-	c.byID[d.ID] = ct
-	delete(c.making, d.RootFS)
-	c.mu.Unlock()
-	return ct, nil
+	defer c.mu.Unlock()
+	if p != nil {
+		c.pods[p.rec.UUID()] = p
+	}
+	for _, ct := range cts {
+		c.byID[ct.id] = ct
+		delete(c.making, ct.rec.RootFS)
+	}
+	return nil
 }
 
 func usesVolumes(s *brig.Spec) bool {
@@ -215,6 +242,9 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 	}
 	next := c.record(ct).Clone()
 	old := next.Name
+	if err := c.belongs(next, "it is named after the pod"); err != nil {
+		return err
+	}
 	if name == old {
 		return errs.New(errs.Invalid, "Renaming a container with the same name as its current name")
 	}
@@ -251,6 +281,11 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 func (c *Containers) Remove(ctx context.Context, ref string, o brig.RemoveOptions) error {
 	if o.Link {
 		return c.removeLink(ctx, ref)
+	}
+	if app, err := c.find(ref); err == nil {
+		if p := c.podOf(c.record(app)); p != nil {
+			return c.removeByApp(ctx, p, app, o)
+		}
 	}
 	ct, err := c.claim(ref, o.Force)
 	if err != nil {

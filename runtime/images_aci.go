@@ -158,7 +158,10 @@ func (w *aciWorker) step(ctx context.Context) bool {
 	defer cancel()
 	w.current, w.cancel, w.idle = id, cancel, make(chan struct{})
 	w.mu.Unlock()
-	err := w.i.computeACI(ctx, id)
+	err := w.i.lull.wait(ctx)
+	if err == nil {
+		err = w.i.computeACI(ctx, id, func(h io.Writer) io.Writer { return polite{ctx, &w.i.lull, h} })
+	}
 	if err != nil && ctx.Err() == nil && !errs.Is(err, errs.NotFound) {
 		w.i.log.Warn("the ACI ID stays unknown until the next start", "image", id, "error", err)
 	}
@@ -169,11 +172,8 @@ func (w *aciWorker) step(ctx context.Context) bool {
 	return true
 }
 
-// computeACI finds an image's ACI ID and records it.
-func (i *Images) computeACI(ctx context.Context, id brig.Digest) error {
-	if err := i.lull.wait(ctx); err != nil {
-		return err
-	}
+// computeACI finds an image's ACI ID and records it. through is what the ACI's bytes go through.
+func (i *Images) computeACI(ctx context.Context, id brig.Digest, through func(io.Writer) io.Writer) error {
 	img, l, err := i.borrow(ctx, string(id))
 	if err != nil {
 		return err
@@ -183,7 +183,7 @@ func (i *Images) computeACI(ctx context.Context, id brig.Digest) error {
 		return nil
 	}
 	h := sha512.New()
-	if err := i.writeACI(ctx, img, polite{ctx, &i.lull, h}); err != nil {
+	if err := i.writeACI(ctx, img, through(h)); err != nil {
 		return err
 	}
 	return i.recordACI(ctx, id, "sha512-"+hex.EncodeToString(h.Sum(nil)))

@@ -111,6 +111,10 @@ func (c *Containers) holdMember(ctx context.Context, ref string) (*container, *b
 		return nil, nil, err
 	}
 	d := c.record(ct)
+	if err := c.belongs(d, "its networks are the pod's, which has those that it was made with"); err != nil {
+		ct.lock.release()
+		return nil, nil, err
+	}
 	if d.State == brig.Removing || d.State == brig.Dead {
 		ct.lock.release()
 		return nil, nil, errs.New(errs.Conflict, "Container %s is marked for removal and cannot be connected or disconnected to the network", d.ID)

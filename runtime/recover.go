@@ -35,6 +35,7 @@ func (c *Containers) Recover(ctx context.Context) error {
 		all = append(all, ct)
 	}
 	c.mu.Unlock()
+	c.countCrews()
 	// Networks first: whatever ends from now on is detached by its watcher, which must find it there.
 	restored := c.restoreNetworks(ctx)
 	errList := make([]error, len(all))
@@ -48,9 +49,9 @@ func (c *Containers) Recover(ctx context.Context) error {
 		})
 	}
 	looking.Wait()
-	errList = append(errList, restored, c.sweepVolumes(ctx))
+	errList = append(errList, restored, c.settlePods(ctx), c.sweepVolumes(ctx))
 	if !c.cfg.KeepAll {
-		errList = append(errList, c.sweep(ctx))
+		errList = append(errList, c.sweep(ctx), c.sweepPods(ctx))
 	}
 	close(c.whole)
 	for _, ct := range all {
@@ -126,8 +127,13 @@ func (c *Containers) restoreNetworks(ctx context.Context) error {
 	var live []*brig.Container
 	c.mu.Lock()
 	for _, ct := range c.byID {
-		if ct.rec.State.HasProcess() {
+		if ct.rec.State.HasProcess() && c.pods[ct.rec.Pod] == nil {
 			live = append(live, ct.rec.Clone())
+		}
+	}
+	for _, p := range c.pods {
+		if p.rec.Sandbox != nil {
+			live = append(live, c.box(p.rec.Clone()))
 		}
 	}
 	c.mu.Unlock()
@@ -144,6 +150,9 @@ func (c *Containers) sweep(ctx context.Context) error {
 		if ct.rec.State.HasProcess() && ct.rec.Handle != nil {
 			handles = append(handles, ct.rec.Handle)
 		}
+	}
+	for _, p := range c.pods {
+		known[string(p.id)] = true
 	}
 	c.mu.Unlock()
 	err := errs.Wrap(c.cfg.Jails.Sweep(ctx, handles), "sweep jails")

@@ -78,6 +78,9 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
+	if att.box != nil {
+		near.net, near.pod = att.box, att.sandbox
+	}
 	c.networkEvents(next, "connect")
 	mounted := false
 	u.Push("tell of it", func(context.Context) error { c.leftEvents(next, mounted); return nil })
@@ -177,21 +180,17 @@ func closed(ch chan struct{}) bool {
 }
 
 // mountAndAttach mounts the root file system and, at the same time, joins the networks; next gets this run's endpoints.
-func (c *Containers) mountAndAttach(ctx context.Context, ct *container, next, owner *brig.Container, u *undo.Stack) (brig.Attachment, error) {
+func (c *Containers) mountAndAttach(ctx context.Context, ct *container, next, owner *brig.Container, u *undo.Stack) (joined, error) {
 	var mounting sync.WaitGroup
 	var mountErr error
 	mounting.Go(func() { mountErr = c.useRoot(ctx, ct) })
-	var h *brig.Handle
-	if owner != nil {
-		h = owner.Handle
-	}
-	att, err := c.cfg.Networks.Attach(ctx, next, h)
+	att, err := c.join(ctx, next, owner)
 	mounting.Wait()
 	if mountErr == nil {
 		u.Push("unmount root file system", func(ctx context.Context) error { return c.leaveRoot(ctx, ct) })
 	}
 	if err == nil {
-		u.Push("detach network", func(ctx context.Context) error { return c.cfg.Networks.Detach(ctx, ct.id) })
+		u.Push("detach network", func(ctx context.Context) error { return c.part(ctx, next) })
 		if owner == nil {
 			next.Endpoints = att.Endpoints
 		}
@@ -223,7 +222,10 @@ func (c *Containers) leaveRoot(ctx context.Context, ct *container) error {
 }
 
 // neighbours are the containers that one shares namespaces with; nil where it doesn't.
-type neighbours struct{ net, pid, ipc *brig.Container }
+type neighbours struct {
+	net, pid, ipc *brig.Container
+	pod           *brig.Sandbox // what it shares with the other apps of its pod, which net then stands for
+}
 
 func (c *Containers) neighbours(s *brig.Spec) (n neighbours, err error) {
 	for _, x := range []struct {
@@ -281,7 +283,7 @@ func (c *Containers) jail(d *brig.Container, root string, ns brig.Netns, near ne
 	j := &brig.Jail{
 		ID: d.ID, Dir: c.runDir(d.RootFS), Root: root, Hostname: d.Spec.Hostname, Netns: ns, Mounts: append(mounts, files...),
 		Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd), Env: slices.Concat(linkEnv(d, links), d.Spec.Env), Cwd: cmp.Or(d.Spec.WorkingDir, "/"),
-		OS: d.Platform.OS, LogPath: d.LogPath, Log: sink, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Spec: d.Spec,
+		OS: d.Platform.OS, LogPath: d.LogPath, Log: sink, Cgroup: cmp.Or(d.Spec.CgroupParent, c.cfg.Cgroup), Pod: near.pod, Spec: d.Spec,
 	}
 	if near.pid != nil {
 		j.PIDOf = near.pid.Handle

@@ -152,13 +152,19 @@ func exited(cur *brig.Container, exit brig.Exit) *brig.Container {
 
 // clear releases what a run had; every part is tried. The caller holds ct's lock.
 func (c *Containers) clear(ctx context.Context, ct *container, h *brig.Handle) error {
+	d := c.record(ct)
 	var detaching sync.WaitGroup
 	var derr error
-	detaching.Go(func() { derr = c.cfg.Networks.Detach(ctx, ct.id) })
+	if d.Pod == "" {
+		detaching.Go(func() { derr = c.part(ctx, d) })
+	}
 	err := c.cfg.Jails.Destroy(ctx, h)
 	fault.Point("end.destroyed")
 	err = errors.Join(err, c.leaveRoot(ctx, ct))
 	detaching.Wait()
+	if d.Pod != "" { // what several jails share goes after the last of them
+		derr = c.part(ctx, d)
+	}
 	return errors.Join(err, derr)
 }
 

@@ -42,11 +42,13 @@ var (
 	_ brt.Gauge      = (*jailer.Jailer)(nil)
 	_ brt.Limiter    = (*jailer.Jailer)(nil)
 	_ brt.Host       = (*jailer.Jailer)(nil)
+	_ brt.Sandboxes  = (*jailer.Jailer)(nil)
 	_ brt.Networks   = (*network.Networks)(nil)
 	_ brt.Records    = (*records.Store)(nil)
 	_ brt.Registry   = (*registry.Registry)(nil)
 	_ brt.Pusher     = (*registry.Registry)(nil)
 	_ brt.Downloader = (*registry.Registry)(nil)
+	_ brt.ACISource  = (*brt.Images)(nil)
 	_ brt.Converter  = (*convert.Converter)(nil)
 	_ brt.Archives   = (*convert.Converter)(nil)
 	_ brt.ACIs       = (*convert.Converter)(nil)
@@ -138,7 +140,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, errs.Wrap(err, "open the store")
 	}
 	e.closers = append(e.closers, e.store.Close)
-	if e.jails, err = jailer.New(jailer.Config{Runtime: c.Runtime, Shim: shimPath(c.Shim), Instance: e.root.instance, RunDir: e.root.path("run"), Log: log, Ruleset: c.DevfsRuleset, LoadModules: c.LoadModules}); err != nil {
+	if e.jails, err = jailer.New(jailer.Config{Runtime: c.Runtime, Shim: shimPath(c.Shim), Instance: e.root.instance, RunDir: e.root.path("run"), PodDir: e.root.path("pods"), Log: log, Ruleset: c.DevfsRuleset, LoadModules: c.LoadModules}); err != nil {
 		return nil, errs.Wrap(err, "open the jailer")
 	}
 	e.closers = append(e.closers, e.jails.Close)
@@ -184,7 +186,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	driver, _ := e.store.Driver()
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
-		Networks: e.networks, Members: e.networks, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
+		Networks: e.networks, Members: e.networks, Sandboxes: e.jails, ACIs: e.images, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, KeepAll: len(e.bad) > 0, Observer: e.observer(),
 	})
 	if err != nil {
