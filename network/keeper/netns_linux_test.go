@@ -280,7 +280,7 @@ func upstream(t testing.TB, path, at, addr string) {
 func fullServer(t testing.TB, path string) (port uint16) {
 	t.Helper()
 	err := within(t, path, func() error {
-		fd, at, err := bindTCP(netip.AddrPortFrom(local4, 0))
+		fd, at, err := bindTCP(netip.AddrPortFrom(local4, 0), false)
 		if err != nil {
 			return err
 		}

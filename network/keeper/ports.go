@@ -73,12 +73,12 @@ func bindError(p *Port, err error) error {
 // for their end (TIME_WAIT), and then the port is held by listening on it.
 func (p *port) openTCP() error {
 	at := p.want.key().at
-	fd, bound, err := bindTCP(at)
+	fd, bound, err := bindTCP(at, false)
 	if err == nil {
 		p.fd, p.want.HostPort = fd, bound
 		return nil
 	}
-	if !errors.Is(err, unix.EADDRINUSE) {
+	if !errors.Is(err, unix.EADDRINUSE) || held(at) {
 		return err
 	}
 	if p.tcp, err = newTCPRelay(at, p.log); err != nil {
@@ -122,8 +122,8 @@ func (p *port) close() {
 	}
 }
 
-// bindTCP binds a TCP socket and returns it and its port.
-func bindTCP(at netip.AddrPort) (_ int, bound uint16, err error) {
+// bindTCP binds a TCP socket and returns it and its port. reuse is SO_REUSEADDR.
+func bindTCP(at netip.AddrPort, reuse bool) (_ int, bound uint16, err error) {
 	family, addr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: unmapped4(at.Addr())})
 	if at.Addr().Is6() {
 		zone, err := zoneOf(at.Addr())
@@ -143,6 +143,11 @@ func bindTCP(at netip.AddrPort) (_ int, bound uint16, err error) {
 	}()
 	if family == unix.AF_INET6 {
 		if err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return -1, 0, err
+		}
+	}
+	if reuse {
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return -1, 0, err
 		}
 	}
