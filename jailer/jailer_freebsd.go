@@ -2,6 +2,7 @@ package jailer
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/brigd/brig/internal/host"
 	"github.com/brigd/brig/internal/kmod"
 	"github.com/brigd/brig/jailer/jailctl"
+	"github.com/brigd/brig/jailer/jailrun"
 	"github.com/brigd/brig/jailer/jailspec"
 	"golang.org/x/sys/unix"
 )
@@ -182,20 +184,36 @@ func (j *Jailer) Facts() Facts {
 	return f
 }
 
-// Stats takes a sample from rctl(8)'s accounts. See runtime.Gauge.
+// Stats takes a sample from rctl(8)'s accounts, the jail's processes and the counters of its network stack. See runtime.Gauge.
 func (j *Jailer) Stats(ctx context.Context, h *brig.Handle) (brig.Sample, error) {
 	name := j.nameOf(h)
-	if _, err := jailctl.ID(name); err != nil {
+	jid, err := jailctl.ID(name)
+	if err != nil {
 		return brig.Sample{}, errs.New(errs.NotFound, "jail %s has ended: %w", name, err)
 	}
 	if !j.host.Racct {
 		return brig.Sample{}, errs.New(errs.NotImplemented, "the kernel does not count what jails use: set kern.racct.enable=1 in /boot/loader.conf and boot")
 	}
-	use, err := jailctl.Usage(name)
-	if err != nil {
-		return brig.Sample{}, err
+	a := jailspec.Account{CPUs: runtime.NumCPU(), Memory: memory()}
+	if a.Usage, err = jailctl.Usage(name); err == nil {
+		a.Limits, err = jailctl.Limits(name)
 	}
-	return jailspec.Sample(use, runtime.NumCPU(), memory()), nil
+	if err == nil {
+		a.Procs, err = jailctl.Inside(jid)
+	}
+	if err != nil {
+		return brig.Sample{}, errs.Wrap(err, "look at what jail %s uses", name)
+	}
+	if holder := jailspec.Holder(name); holder != "" && jailctl.OwnStack(holder) {
+		out, err := host.Run(ctx, j.program, jailrun.VerbLinks, holder)
+		if err == nil {
+			err = json.Unmarshal(out, &a.Links)
+		}
+		if err != nil && ctx.Err() == nil && jailctl.Path(holder) != "" {
+			return brig.Sample{}, errs.Wrap(err, "look at the interfaces of jail %s", holder)
+		}
+	}
+	return jailspec.Sample(&a), nil
 }
 
 func memory() uint64 {

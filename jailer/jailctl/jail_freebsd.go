@@ -171,6 +171,29 @@ func Usage(jail string) (map[string]uint64, error) {
 	return ParseUsage(s), err
 }
 
+// Limits tells what a jail's own rules hold it to, by rctl(8)'s names.
+func Limits(jail string) (map[string]uint64, error) {
+	s, err := rctl(unix.SYS_RCTL_GET_RULES, "jail:"+jail+":", 16384)
+	return ParseLimits(s), err
+}
+
+// Links lists the interfaces of this process's network stack with what they have counted.
+func Links() ([]Link, error) {
+	b, err := unix.SysctlRaw("net.route", 0, 0, 3, 0) // any family, NET_RT_IFLIST, all interfaces
+	if err != nil {
+		return nil, &callError{"sysctl net.route", err.(unix.Errno)}
+	}
+	return ParseLinks(b)
+}
+
+// OwnStack reports whether a jail has a network stack of its own. False for one that isn't there.
+func OwnStack(name string) bool {
+	how := make([]byte, 4)
+	iov := iovecs([][]byte{[]byte("name\x00"), append([]byte(name), 0), []byte("vnet\x00"), how})
+	_, _, e := unix.Syscall(unix.SYS_JAIL_GET, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), 0)
+	return e == 0 && binary.NativeEndian.Uint32(how) == 1 // JAIL_SYS_NEW
+}
+
 func rctl(call uintptr, in string, room int) (string, error) {
 	arg := append([]byte(in), 0)
 	out := make([]byte, room+1)

@@ -14,8 +14,10 @@ type Proc struct {
 	PID, PPID int
 	Jail      int    // jid; 0 outside of any
 	Start     uint64 // µs since 1970, which names a process together with its pid
-	State     byte   // SRUN 2, SSLEEP 3, SSTOP 4, SZOMB 5 (sys/proc.h)
-	Command   string
+	// User and Kernel are µs of processor time, that of children which it has waited for, and theirs, among it.
+	User, Kernel uint64
+	State        byte // SRUN 2, SSLEEP 3, SSTOP 4, SZOMB 5 (sys/proc.h)
+	Command      string
 }
 
 // States of processes.
@@ -34,7 +36,9 @@ const (
 	offComm  = 447
 	lenComm  = 20
 	offJail  = 592
-	minSize  = 608
+	offUsage = 608 // struct rusage, which begins with the times of the user and of the system
+	offChild = 752 // the same of children that have been waited for
+	minSize  = 784
 )
 
 // ParseProcs reads an array of struct kinfo_proc, as kern.proc.all and kern.proc.pid.N give it.
@@ -50,12 +54,35 @@ func ParseProcs(b []byte) (out []Proc, err error) {
 		}
 		comm, _, _ := strings.Cut(string(b[offComm:offComm+lenComm]), "\x00")
 		out = append(out, Proc{
+			User: µs(b[offUsage:]) + µs(b[offChild:]), Kernel: µs(b[offUsage+16:]) + µs(b[offChild+16:]),
 			PID: int(int32(e.Uint32(b[offPID:]))), PPID: int(int32(e.Uint32(b[offPPID:]))), Jail: int(int32(e.Uint32(b[offJail:]))),
-			Start: e.Uint64(b[offStart:])*1e6 + e.Uint64(b[offStart+8:]), State: b[offStat], Command: comm,
+			Start: µs(b[offStart:]), State: b[offStat], Command: comm,
 		})
 		b = b[n:]
 	}
 	return out, nil
+}
+
+// µs reads a struct timeval.
+func µs(b []byte) uint64 {
+	return binary.LittleEndian.Uint64(b)*1e6 + binary.LittleEndian.Uint64(b[8:])
+}
+
+// ParseLimits reads what rctl_get_rules(2) lists of one jail: "jail:NAME:memoryuse:sigkill=4096,…".
+func ParseLimits(s string) map[string]uint64 {
+	out := map[string]uint64{}
+	for rule := range strings.SplitSeq(strings.TrimRight(s, "\x00"), ",") {
+		f := strings.Split(rule, ":")
+		if len(f) != 4 {
+			continue
+		}
+		_, amount, _ := strings.Cut(f[3], "=")
+		amount, _, _ = strings.Cut(amount, "/")
+		if n, err := strconv.ParseUint(amount, 10, 64); err == nil {
+			out[f[2]] = n
+		}
+	}
+	return out
 }
 
 // ParseUsage reads what rctl_get_racct(2) tells of a jail: "cputime=3,memoryuse=4096,…".

@@ -22,15 +22,20 @@ func kinfo(n, pid, ppid, jid int, sec, usec uint64, state byte, comm string) []b
 }
 
 func TestParseProcs(t *testing.T) {
-	two := append(kinfo(1088, 7, 1, 0, 1700000000, 5, 3, "init"), kinfo(1088, 9, 7, 4, 1, 2, Stopped, "nineteen characters.")...)
+	second := kinfo(1088, 9, 7, 4, 1, 2, Stopped, "nineteen characters.")
+	for at, v := range map[int]uint64{608: 2, 616: 3, 624: 1, 752: 4, 776: 2} { // seconds and µs, its own and of its children
+		binary.LittleEndian.PutUint64(second[at:], v)
+	}
+	two := append(kinfo(1088, 7, 1, 0, 1700000000, 5, 3, "init"), second...)
 	got, err := ParseProcs(two)
-	if err != nil || len(got) != 2 || got[0] != (Proc{7, 1, 0, 1700000000000005, 3, "init"}) || got[1] != (Proc{9, 7, 4, 1000002, Stopped, "nineteen characters."}) {
+	if err != nil || len(got) != 2 || got[0] != (Proc{PID: 7, PPID: 1, Start: 1700000000000005, State: 3, Command: "init"}) ||
+		got[1] != (Proc{PID: 9, PPID: 7, Jail: 4, Start: 1000002, User: 6000003, Kernel: 1000002, State: Stopped, Command: "nineteen characters."}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err := ParseProcs(nil); err != nil || got != nil {
 		t.Errorf("none: %v %v", got, err)
 	}
-	for name, b := range map[string][]byte{"cut": two[:1500], "short": kinfo(608, 1, 1, 1, 1, 1, 1, "x")[:600], "size": kinfo(1088, 1, 1, 1, 1, 1, 1, "x")[:700]} {
+	for name, b := range map[string][]byte{"cut": two[:1500], "short": kinfo(784, 1, 1, 1, 1, 1, 1, "x")[:700], "size": kinfo(1088, 1, 1, 1, 1, 1, 1, "x")[:800]} {
 		if _, err := ParseProcs(b); err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -45,6 +50,13 @@ func TestParseProcs(t *testing.T) {
 func TestParseUsage(t *testing.T) {
 	got := ParseUsage("cputime=3,memoryuse=4096,x,pcpu=,=4\x00\x00")
 	if len(got) != 3 || got["cputime"] != 3 || got["memoryuse"] != 4096 {
+		t.Error(got)
+	}
+}
+
+func TestParseLimits(t *testing.T) {
+	got := ParseLimits("jail:a.b:memoryuse:sigkill=4096,jail:a.b:maxproc:deny=7/jail,x,jail:a.b:pcpu:deny=\x00")
+	if len(got) != 2 || got["memoryuse"] != 4096 || got["maxproc"] != 7 {
 		t.Error(got)
 	}
 }

@@ -11,6 +11,9 @@ import (
 // BundleName is the bundle's file in a run directory.
 const BundleName = "bundle.json"
 
+// VerbLinks NAME prints the interfaces of a jail's network stack, []jailctl.Link in JSON. brigd asks so for statistics.
+const VerbLinks = "links"
+
 // Options are a command line: VERB --KEY VALUE … NAME.
 type Options struct {
 	Verb    string // run: make the jail of the bundle in the current directory, and execute its main process. exec: a further process

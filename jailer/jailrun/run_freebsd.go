@@ -18,6 +18,13 @@ import (
 
 // Main executes one command line and returns the exit status: 0 once the process runs.
 func Main(args []string) int {
+	if len(args) == 2 && args[0] == VerbLinks {
+		if err := links(args[1]); err != nil {
+			os.Stderr.WriteString("brig-jail: " + err.Error() + "\n")
+			return 1
+		}
+		return 0
+	}
 	o, err := Parse(args)
 	if err == nil {
 		err = do(o)
@@ -44,6 +51,22 @@ func do(o Options) error {
 	default:
 		return enter(o)
 	}
+}
+
+// links prints what the network stack of the jail has counted. It has all that it needs before it attaches.
+func links(name string) error {
+	jid, err := jailctl.ID(name)
+	if err != nil {
+		return fmt.Errorf("find jail %s: %w", name, err)
+	}
+	if err := errors.Join(jailctl.Untraceable(), jailctl.Attach(jid)); err != nil {
+		return err
+	}
+	list, err := jailctl.Links()
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(list)
 }
 
 // run makes the jail, and has a child enter it. What fails leaves nothing.

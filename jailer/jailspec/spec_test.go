@@ -11,6 +11,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/jailer/jailctl"
 	"github.com/brigd/brig/jailer/ocispec"
 )
 
@@ -287,8 +288,19 @@ func TestDevices(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	s := Sample(map[string]uint64{"cputime": 3, "memoryuse": 4096, "nthr": 5}, 2, 1<<30)
-	if s.CPU.Total != 3e9 || s.CPU.Online != 2 || s.Memory.Usage != 4096 || s.Memory.Limit != 1<<30 || s.Pids.Current != 5 {
+	a := &Account{
+		Usage: map[string]uint64{"cputime": 3, "memoryuse": 4096, "nthr": 5}, CPUs: 2, Memory: 1 << 30,
+		Procs: []jailctl.Proc{{User: 2_000_001, Kernel: 5}, {Kernel: 1_500_000}}, Links: []jailctl.Link{{Name: "eth0", RxBytes: 7, TxDropped: 9}},
+	}
+	s := Sample(a)
+	if s.CPU.Total != 3_500_006_000 || s.CPU.Kernel != 1_500_005_000 || s.CPU.Online != 2 || s.Memory.Usage != 4096 || s.Memory.Limit != 1<<30 || s.Pids.Current != 5 || s.Pids.Limit != 0 {
+		t.Errorf("%+v", s)
+	}
+	if n := s.Networks["eth0"]; len(s.Networks) != 1 || n.RxBytes != 7 || n.TxDropped != 9 {
+		t.Errorf("%+v", s.Networks)
+	}
+	a.Procs, a.Limits = nil, map[string]uint64{"memoryuse": 1 << 20, "maxproc": 30}
+	if s = Sample(a); s.CPU.Total != 3e9 || s.Memory.Limit != 1<<20 || s.Pids.Limit != 30 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -313,6 +325,14 @@ func TestOurRuleset(t *testing.T) {
 	} {
 		if got := Ours(ParseRuleset(c.show)); got != c.want {
 			t.Errorf("%s: ours %v", c.name, got)
+		}
+	}
+}
+
+func TestHolder(t *testing.T) {
+	for name, want := range map[string]string{"brig-1-2": "", "brignet-1-2.brig-1-3": "brignet-1-2"} {
+		if got := Holder(name); got != want {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }
