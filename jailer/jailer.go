@@ -24,6 +24,9 @@ type Config struct {
 	Linger   time.Duration // how long a shim stays that has no process and that nobody talks to; 0: a minute
 
 	LoadModules bool // load kernel modules that are missing, rather than only name them. FreeBSD alone
+
+	// SharedNetwork says that containers in networks have addresses of the host's network stack, not one of their own. FreeBSD alone
+	SharedNetwork bool
 }
 
 // Facts is what docker info shows of the jailer.

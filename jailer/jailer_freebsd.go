@@ -78,7 +78,8 @@ func New(cfg Config) (*Jailer, error) {
 		cfg.Log.Warn("programs for Linux can't run here", "err", err)
 	}
 	racct, _ := unix.SysctlUint32("kern.racct.enable") // a kernel without RACCT has no such name
-	j.host = &jailspec.Host{Release: int(release), Racct: racct == 1, Ruleset: cfg.Ruleset, HardLimits: hardLimits(), Kept: kept, CPUs: runtime.NumCPU()}
+	vnet, _ := unix.SysctlUint32("kern.features.vimage")
+	j.host = &jailspec.Host{Release: int(release), Racct: racct == 1, Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, CPUs: runtime.NumCPU()}
 	return j, j.ensureRuleset(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ const commandWait = time.Minute
 type bsdHost struct {
 	commands
 	log    *slog.Logger
+	shared bool                                                                    // networks are addresses of the host's own stack: see bsd_shared.go
 	run    func(ctx context.Context, stdin string, argv ...string) (string, error) // host.Command, or a test's
 	routes func(skip string) ([]netip.Prefix, error)                               // that the host has, but for those by one interface
 	kernel kmod.Kernel
@@ -78,7 +80,7 @@ func (h *bsdHost) netnsOf(pid int) brig.Netns {
 }
 
 // relaysLocal reports whether relays take the host's own connections to published IPv4 ports, as the rules were made last.
-func (h *bsdHost) relaysLocal() bool { return !h.plan.local }
+func (h *bsdHost) relaysLocal() bool { return h.shared || !h.plan.local }
 
 // leadsLocal reports whether pf can lead them: it must see what is delivered to the host itself, and look at lo0.
 func (h *bsdHost) leadsLocal() bool {
@@ -124,7 +126,7 @@ func find(list []nic, name string) *nic {
 
 // ensure makes the network's bridge with its addresses and lets the host forward packets. It refuses where the firewall wouldn't do what
 // keeps networks apart.
-func (h *bsdHost) ensure(w *brig.Network, _ bridgeOptions) error {
+func (h *bsdHost) ensure(w *brig.Network, o bridgeOptions) error {
 	if !plainName.MatchString(w.Bridge) {
 		return errs.New(errs.Invalid, "%q is no name for an interface on this system", w.Bridge)
 	}
@@ -141,12 +143,16 @@ func (h *bsdHost) ensure(w *brig.Network, _ bridgeOptions) error {
 		return err
 	}
 	b := find(have, w.Bridge)
+	kind, maker := "bridge", h.makeBridge(w.Bridge, macFor(w.Subnets[0].Gateway))
+	if h.shared {
+		kind, maker = "lo", h.makeLoopback(w.Bridge, o.mtu)
+	}
 	switch {
 	case b == nil:
-		_, err = h.do(h.makeBridge(w.Bridge, macFor(w.Subnets[0].Gateway))...)
+		_, err = h.do(maker...)
 		b = &nic{name: w.Bridge, descr: h.mark()}
-	case !slices.Contains(b.groups, "bridge"):
-		return errs.New(errs.Forbidden, "the interface %s exists and is not a bridge", w.Bridge)
+	case !slices.Contains(b.groups, kind):
+		return errs.New(errs.Forbidden, "the interface %s exists and is not in the group %s", w.Bridge, kind)
 	default:
 		_, err = h.do(takeBridge(w.Bridge)...)
 	}
@@ -155,6 +161,9 @@ func (h *bsdHost) ensure(w *brig.Network, _ bridgeOptions) error {
 	}
 	if err := h.address(b, w); err != nil {
 		return err
+	}
+	if h.shared { // nothing is forwarded
+		return nil
 	}
 	if w.IPv6 && !w.Internal {
 		if err := h.forwarding("net.inet6.ip6.forwarding"); err != nil {
@@ -187,7 +196,7 @@ func (h *bsdHost) address(b *nic, w *brig.Network) error {
 		return nil
 	}
 	for _, p := range b.addrs {
-		if slices.Contains(want, p) || p.Addr().IsLinkLocalUnicast() {
+		if slices.Contains(want, p) || p.Addr().IsLinkLocalUnicast() || h.shared && p.IsSingleIP() {
 			continue
 		}
 		if _, err := h.do(dropAddr(b.name, p)...); err != nil {
@@ -236,16 +245,31 @@ func (h *bsdHost) destroy(name string) error {
 }
 
 // unplug removes an endpoint's link.
-func (h *bsdHost) unplug(endpoint brig.ID) error { return h.destroy(h.vethName(endpoint)) }
+func (h *bsdHost) unplug(ep brig.Endpoint) error {
+	if h.shared {
+		return h.leave(ep)
+	}
+	return h.destroy(h.vethName(ep.EndpointID))
+}
 
-// strays lists interfaces and jails by name that belong to nobody. keep gives each container its endpoints, bridges are those of all networks.
+// linkNames are what members knows of an endpoint.
+func (h *bsdHost) linkNames(ep brig.Endpoint) []string {
+	if h.shared {
+		return aliasNames(ep)
+	}
+	return []string{h.vethName(ep.EndpointID)}
+}
+
+func (h *bsdHost) sharesStack() bool { return h.shared }
+
+// strays lists interfaces and jails by name that belong to nobody. keep gives each container its links, bridges are those of all networks.
 // A jail in which others are is somebody's.
-func (h *bsdHost) strays(keep map[brig.ID][]brig.ID, bridges map[string]bool) (out []string, err error) {
+func (h *bsdHost) strays(keep map[brig.ID][]string, bridges map[string]bool) (out []string, err error) {
 	names := map[string]bool{}
-	for id, endpoints := range keep {
+	for id, links := range keep {
 		names[h.jail(id)] = true
-		for _, e := range endpoints {
-			names[h.vethName(e)] = true
+		for _, name := range links {
+			names[name] = true
 		}
 	}
 	have, err := h.nics()
@@ -257,6 +281,13 @@ func (h *bsdHost) strays(keep map[brig.ID][]brig.ID, bridges map[string]bool) (o
 		bridge := !link && (n.descr == h.mark() || n.name == h.bridgeName() || strings.HasPrefix(n.name, h.bridgePrefix()))
 		if link && !names[n.name] || bridge && !bridges[n.name] {
 			out = append(out, n.name)
+		}
+	}
+	if h.shared {
+		for _, alias := range slices.Sorted(maps.Keys(h.aliases(have))) {
+			if !names[alias] {
+				out = append(out, alias)
+			}
 		}
 	}
 	jails, err := h.netJails()
@@ -293,6 +324,9 @@ func (h *bsdHost) scrap(name string) error {
 	if strings.HasPrefix(name, h.jailPrefix()) {
 		return h.removeJail(name)
 	}
+	if a, err := netip.ParseAddr(name); err == nil {
+		return h.dropAlias(a)
+	}
 	return h.destroy(name)
 }
 
@@ -305,7 +339,7 @@ func (h *bsdHost) removeJail(name string) error {
 }
 
 // sweep removes what strays lists: links before the jails that they lead into, since an interface whose jail ends comes back to the host.
-func (h *bsdHost) sweep(keep map[brig.ID][]brig.ID, bridges map[string]bool) (removed bool, err error) {
+func (h *bsdHost) sweep(keep map[brig.ID][]string, bridges map[string]bool) (removed bool, err error) {
 	strays, err := h.strays(keep, bridges)
 	for _, jails := range []bool{false, true} {
 		for _, s := range strays {

@@ -18,10 +18,13 @@ func (h *bsdHost) plug(id brig.ID, legs []leg, to defaults) error {
 	if err := h.release(id); err != nil { // one that is left over has others' links
 		return err
 	}
-	if _, err := h.do(h.makeJail(id)...); err != nil {
+	if _, err := h.do(h.makeJail(id, h.shared)...); err != nil {
 		return errs.Wrap(err, "make jail %s", jail)
 	}
 	fault.Point("netns.bound")
+	if h.shared {
+		return h.occupy(id, legs)
+	}
 	if _, err := h.do(inJail(jail, loopbackUp())...); err != nil {
 		return errs.Wrap(err, "bring up lo0 in jail %s", jail)
 	}
@@ -29,10 +32,20 @@ func (h *bsdHost) plug(id brig.ID, legs []leg, to defaults) error {
 }
 
 // add gives a jail that is there further legs, and makes its default routes what they shall be.
-func (h *bsdHost) add(id brig.ID, legs []leg, to defaults) error { return h.legs(id, legs, to, false) }
+func (h *bsdHost) add(id brig.ID, legs []leg, to defaults) error {
+	if h.shared {
+		return h.occupy(id, legs)
+	}
+	return h.legs(id, legs, to, false)
+}
 
 // reroute makes the default routes of a jail what they shall be.
-func (h *bsdHost) reroute(id brig.ID, to defaults) error { return h.legs(id, nil, to, false) }
+func (h *bsdHost) reroute(id brig.ID, to defaults) error {
+	if h.shared {
+		return nil // all routes are the host's
+	}
+	return h.legs(id, nil, to, false)
+}
 
 func (h *bsdHost) legs(id brig.ID, legs []leg, to defaults, fresh bool) error {
 	has6 := len(legs) > 0 && h.hasIPv6()
@@ -101,6 +114,9 @@ func checkLeg(l *leg) (out []netip.Prefix, err error) {
 
 // enslave puts an endpoint's link back into its bridge.
 func (h *bsdHost) enslave(l leg) error {
+	if h.shared {
+		return h.alias(&l)
+	}
 	have, err := h.nics()
 	if err != nil {
 		return err
@@ -134,6 +150,9 @@ func (h *bsdHost) members() (map[string]string, error) {
 	}
 	if h.jails, err = h.netJails(); err != nil {
 		return nil, err
+	}
+	if h.shared {
+		return h.aliases(have), nil
 	}
 	out := map[string]string{}
 	for _, n := range have {
@@ -177,6 +196,9 @@ func (h *bsdHost) release(id brig.ID) error {
 		if strings.HasPrefix(n.descr, h.markOfAll(id)) {
 			err = errors.Join(err, h.destroy(n.name))
 		}
+	}
+	if h.shared {
+		err = errors.Join(err, h.vacate(have, id))
 	}
 	fault.Point("netns.unbound")
 	return errors.Join(err, h.removeJail(h.jail(id)))

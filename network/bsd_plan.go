@@ -93,11 +93,13 @@ func linkMAC(ep brig.ID) string {
 	return "02:b1:" + string(ep[0:2]) + ":" + string(ep[2:4]) + ":" + string(ep[4:6]) + ":" + string(ep[6:8])
 }
 
-func mtu(l *leg) []string {
-	if l.mtu == 0 {
+func mtu(l *leg) []string { return mtuArgs(l.mtu) }
+
+func mtuArgs(n int) []string {
+	if n == 0 {
 		return nil
 	}
-	return []string{"mtu", strconv.Itoa(l.mtu)}
+	return []string{"mtu", strconv.Itoa(n)}
 }
 
 // join puts a link into its bridge, away from others' links in it if it is isolated.
@@ -122,9 +124,14 @@ const netChildren = 100
 
 // makeJail makes the jail that holds a network stack. Nobody runs in it but commands of these. A jail may have no more rights than its parent:
 // it has what containers can ask for.
-func (c commands) makeJail(id brig.ID) []string {
-	out := []string{"jail", "-c", "name=" + c.jail(id), "path=/", "persist", "vnet", "children.max=" + strconv.Itoa(netChildren), "enforce_statfs=0",
-		"sysvmsg=inherit", "sysvsem=inherit", "sysvshm=inherit"}
+func (c commands) makeJail(id brig.ID, shared bool) []string {
+	out := []string{"jail", "-c", "name=" + c.jail(id), "path=/", "persist"}
+	if shared { // what it has can't be inherited any more later: it begins with no address
+		out = append(out, "ip4.addr=", "ip6.addr=")
+	} else {
+		out = append(out, "vnet")
+	}
+	out = append(out, "children.max="+strconv.Itoa(netChildren), "enforce_statfs=0", "sysvmsg=inherit", "sysvsem=inherit", "sysvshm=inherit")
 	for _, p := range []string{"chflags", "mlock", "quotas", "raw_sockets", "read_msgbuf", "reserved_ports", "set_hostname", "socket_af", "suser", "unprivileged_proc_debug"} {
 		out = append(out, "allow."+p)
 	}

@@ -32,7 +32,7 @@ func (h *bsdHost) program(bs []bridge, fs []forward) error {
 // planned is what the rules are to be made from, with the host as it is now.
 func (h *bsdHost) planned(bs []bridge, fs []forward) (pfPlan, error) {
 	have, err := h.nics()
-	return pfPlan{instance: h.instance, bridges: bs, forwards: fs, outward: h.outward(have, bs), local: h.leadsLocal()}, err
+	return pfPlan{instance: h.instance, bridges: bs, forwards: fs, outward: h.outward(have, bs), local: !h.shared && h.leadsLocal(), shared: h.shared}, err
 }
 
 // outward finds the host's own interfaces with addresses. Packets of containers leave by them with these.
@@ -134,6 +134,9 @@ func (h *bsdHost) firewall() (out []string) {
 // notes says what of this host keeps packets from containers, each with what mends it.
 func (h *bsdHost) notes(up bool) (out []string) {
 	out = h.firewall()
+	if h.shared {
+		return append(out, "containers share the host's network stack (freebsd-network): the host's own connections to published ports, and containers', go through brig-net")
+	}
 	if up && h.sysctl("net.inet.ip.forwarding") != "1" {
 		out = append(out, "net.inet.ip.forwarding is off: containers don't reach other hosts (sysctl net.inet.ip.forwarding=1; sysrc gateway_enable=YES)")
 	}

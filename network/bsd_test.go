@@ -21,7 +21,8 @@ import (
 type bsd struct {
 	nics    map[string]*fakeNIC // by jail, "" for the host's, a slash, and name
 	order   []string
-	jails   map[string]int // children
+	jails   map[string]int    // children
+	addrs   map[string]string // of jails that share the host's stack, as jls prints them
 	routes  map[string]route
 	anchors map[string]string
 	sysctls map[string]string
@@ -44,7 +45,7 @@ type fakeNIC struct {
 }
 
 func newBSD() *bsd {
-	b := &bsd{nics: map[string]*fakeNIC{}, jails: map[string]int{}, routes: map[string]route{}, anchors: map[string]string{}, pf: true,
+	b := &bsd{nics: map[string]*fakeNIC{}, jails: map[string]int{}, addrs: map[string]string{}, routes: map[string]route{}, anchors: map[string]string{}, pf: true,
 		sysctls: map[string]string{"net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0", "kern.features.inet6": "1"},
 		main:    "nat-anchor \"brig/*\" all\nrdr-anchor \"brig/*\" all\nanchor \"brig/*\" all\n"}
 	b.put("", "em0", &fakeNIC{nic: nic{up: true, addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("fe80::1/64")}}, mtu: 1500})
@@ -87,6 +88,12 @@ func (b *bsd) run(_ context.Context, stdin string, argv ...string) (string, erro
 	case "jail":
 		return "", b.jail(argv[1:])
 	case "jls":
+		if argv[1] == "-j" {
+			if _, there := b.jails[argv[2]]; !there {
+				return "", errors.New(`jls: jail "` + argv[2] + `" not found`)
+			}
+			return b.addrs[argv[2]] + "\n", nil
+		}
 		var out string
 		for _, name := range slices.Sorted(maps.Keys(b.jails)) {
 			out += fmt.Sprintf("%s %d\n", name, b.jails[name])
@@ -126,6 +133,13 @@ func (b *bsd) jail(argv []string) error {
 		return nil
 	}
 	name, named := strings.CutPrefix(argv[1], "name=")
+	if argv[0] == "-m" {
+		return b.readdress(name, argv[2:])
+	}
+	if slices.Contains(argv, "ip4.addr=") && slices.Contains(argv, "ip6.addr=") {
+		b.jails[name], b.addrs[name] = 0, "- -"
+		return nil
+	}
 	if argv[0] != "-c" || !named || !slices.Contains(argv, "vnet") || !slices.Contains(argv, "persist") || !slices.Contains(argv, "path=/") {
 		return fmt.Errorf("jail: usage: %q", argv)
 	}
@@ -134,6 +148,26 @@ func (b *bsd) jail(argv []string) error {
 	}
 	b.jails[name] = 0
 	b.put(name, "lo0", &fakeNIC{nic: nic{loopback: true}})
+	return nil
+}
+
+// readdress gives a jail its addresses, which is done as a whole.
+func (b *bsd) readdress(jail string, argv []string) error {
+	if _, there := b.jails[jail]; !there {
+		return errors.New(`jail: jail "` + jail + `" not found`)
+	}
+	var lists []string
+	for i, key := range []string{"ip4.addr=", "ip6.addr="} {
+		list, ok := strings.CutPrefix(argv[i], key)
+		if !ok {
+			return fmt.Errorf("jail: usage: %q", argv)
+		}
+		if list == "" {
+			list = "-"
+		}
+		lists = append(lists, list)
+	}
+	b.addrs[jail] = strings.Join(lists, " ")
 	return nil
 }
 
@@ -212,7 +246,7 @@ func (b *bsd) list(jail string) string {
 		}
 		flags := "8802<BROADCAST,SIMPLEX,MULTICAST>"
 		switch {
-		case n.loopback:
+		case n.loopback && n.up:
 			flags = "8049<UP,LOOPBACK,RUNNING,MULTICAST>"
 		case n.up:
 			flags = "8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST>"
@@ -258,6 +292,9 @@ func (b *bsd) ifconfig(jail string, argv []string) (string, error) {
 				name = "epair" + unit + end
 				b.put(jail, name, &fakeNIC{nic: nic{groups: []string{"epair"}}, mtu: 1500, epair: unit})
 			}
+		case "lo":
+			name = fmt.Sprintf("lo%d", len(b.nics))
+			b.put(jail, name, &fakeNIC{nic: nic{groups: []string{"lo"}, loopback: true}, mtu: 16384})
 		default:
 			return "", errors.New("ifconfig: SIOCIFCREATE2: Invalid argument")
 		}
@@ -479,9 +516,9 @@ func TestBSDLife(t *testing.T) {
 	if r := b.routes[jail+"-inet"]; r.via.String() != "172.17.0.9" || b.routes[jail+"-inet6"].iface != "" || b.nics[jail+"/eth1"].inet6 {
 		t.Errorf("after another link: routes %v", b.routes)
 	}
-	must(t, h.unplug(second.EndpointID))
-	must(t, h.unplug(second.EndpointID))
-	if strays, err := h.strays(map[brig.ID][]brig.ID{first: {ep}}, map[string]bool{name: true}); err != nil || len(strays) > 0 {
+	must(t, h.unplug(second.Endpoint))
+	must(t, h.unplug(second.Endpoint))
+	if strays, err := h.strays(map[brig.ID][]string{first: {h.vethName(ep)}}, map[string]bool{name: true}); err != nil || len(strays) > 0 {
 		t.Errorf("strays %q, %v", strays, err)
 	}
 	must(t, h.release(first))
@@ -556,12 +593,12 @@ func TestBSDSweep(t *testing.T) {
 		must(t, err)
 		l := testLeg("abcdef03", h.bridgeName(), "eth0", "10.0.0.3/24", "")
 		if step > 0 {
-			must(t, h.all(h.makeJail(id), h.hostEnd(a, &l)))
+			must(t, h.all(h.makeJail(id, false), h.hostEnd(a, &l)))
 		}
 		if step > 1 {
 			must(t, h.all(h.join(&l), moveIn(end, h.jail(id)), inJail(h.jail(id), innerEnd(end, &l))))
 		}
-		keep, bridges := map[brig.ID][]brig.ID{first: {"abcdef02"}}, map[string]bool{h.bridgeName(): true, "users0": true}
+		keep, bridges := map[brig.ID][]string{first: {h.vethName("abcdef02")}}, map[string]bool{h.bridgeName(): true, "users0": true}
 		if removed, err := h.sweep(keep, bridges); err != nil || !removed {
 			t.Errorf("step %d: %t, %v", step, removed, err)
 		}

@@ -100,7 +100,7 @@ func (n *Networks) widen(ctx context.Context, c *brig.Container, p *place, m mem
 		if err != nil {
 			delete(p.eps, m.Name)
 			n.showPorts(p)
-			err = errors.Join(err, n.host.unplug(l.EndpointID), n.host.reroute(p.id, n.routes(p)))
+			err = errors.Join(err, n.host.unplug(l.Endpoint), n.host.reroute(p.id, n.routes(p)))
 			n.free(l.Endpoint)
 			if len(p.bindings) > 0 {
 				err = errors.Join(err, n.program())
@@ -152,7 +152,7 @@ func (n *Networks) disconnect(c *brig.Container, ref string) (*place, error) {
 	if !in {
 		return p, nil
 	}
-	if err := n.host.unplug(ep.EndpointID); err != nil {
+	if err := n.host.unplug(ep); err != nil {
 		return nil, err
 	}
 	fault.Point("net.unplugged")

@@ -176,12 +176,12 @@ func (n *Networks) enter(ctx context.Context, c *brig.Container, p *place) (warn
 // again frees what rests in m and is wanted at once: addresses that m asks for, and those that the container itself had a moment ago. It
 // returns the latter. The caller holds mu.
 func (n *Networks) again(id brig.ID, m member) (last4, last6 string, err error) {
-	for ep, old := range n.resting {
+	for _, old := range n.resting {
 		asked := old.Addr4.IsValid() && old.Addr4.Addr().String() == m.spec.IPv4 || old.Addr6.IsValid() && old.Addr6.Addr().String() == m.spec.IPv6
 		if old.NetworkID != m.ID || !asked && old.of != id {
 			continue
 		}
-		if err := n.host.unplug(ep); err != nil {
+		if err := n.host.unplug(old.Endpoint); err != nil {
 			if asked {
 				return "", "", err
 			}
@@ -282,8 +282,32 @@ func (n *Networks) leg(ctx context.Context, c *brig.Container, p *place, m membe
 	if !brig.Predefined(m.Name) {
 		ep.DNSNames, ep.Resolver = c.DNSNames(m.spec.Aliases), n.host.resolverOf(m.Network)
 	}
+	if n.host.sharesStack() {
+		if ep.MAC, ep.Iface, err = "", m.Bridge, noLink(c, m); err != nil {
+			return fail(err)
+		}
+	}
 	p.eps[m.Name] = ep
 	return leg{ep, m.Bridge, o.mtu, !o.icc, len(p.want) > 0}, nil
+}
+
+// noLink refuses what only an interface of a container's own can have, where there is none.
+func noLink(c *brig.Container, m member) error {
+	for _, x := range []struct {
+		asked bool
+		what  string
+	}{
+		{m.spec.MacAddress != "" || m.Name == mode(&c.Spec) && c.Spec.MacAddress != "", "a MAC address"},
+		{m.spec.DriverOpts[optIfname] != "", "a name"},
+		{m.spec.DriverOpts[optSysctls] != "", "settings"},
+		{len(m.spec.LinkLocal) > 0, "link-local addresses"},
+		{!optionsOf(m.Network).icc, "isolation (" + optICC + ")"},
+	} {
+		if x.asked {
+			return errs.New(errs.NotImplemented, "network %s: containers share the host's network stack (freebsd-network), and have no interface of their own that could have %s", m.Name, x.what)
+		}
+	}
+	return nil
 }
 
 // stillIn returns an address if it is one of the subnet's, else "": a bridge that is made again may have another subnet than before, if somebody
@@ -441,7 +465,7 @@ func (n *Networks) reap(ep brig.Endpoint) {
 	case <-time.After(linkGrace):
 	case <-n.closing:
 	}
-	if err := n.host.unplug(ep.EndpointID); err != nil {
+	if err := n.host.unplug(ep); err != nil {
 		n.log.Warn("delete the link of a detached container; the next start will try again", "endpoint", ep.EndpointID.Short(), "err", err)
 	}
 	n.mu.Lock()

@@ -13,14 +13,14 @@ import (
 
 func (h *host) isVeth(name string) bool { return strings.HasPrefix(name, h.vethPrefix()) }
 
-// strays lists links by name and namespaces by path that belong to nobody. keep gives each container its endpoints, bridges are those of
+// strays lists links by name and namespaces by path that belong to nobody. keep gives each container its links, bridges are those of
 // all networks.
-func (h *host) strays(keep map[brig.ID][]brig.ID, bridges map[string]bool) (out []string, err error) {
+func (h *host) strays(keep map[brig.ID][]string, bridges map[string]bool) (out []string, err error) {
 	names, files := map[string]bool{}, map[string]bool{}
-	for id, endpoints := range keep {
+	for id, links := range keep {
 		files[h.netnsPath(id)] = true
-		for _, e := range endpoints {
-			names[h.vethName(e)] = true
+		for _, name := range links {
+			names[name] = true
 		}
 	}
 	links, err := whole(netlink.LinkList)

@@ -69,8 +69,10 @@ func (n *Networks) problems() (out []string) {
 				continue // it has ended, and is about to be detached
 			}
 			for name, ep := range p.eps {
-				if links[n.host.vethName(ep.EndpointID)] != n.find(name).Bridge {
-					out = append(out, "a link of container "+p.id.Short()+" is not in the bridge "+n.find(name).Bridge)
+				for _, link := range n.host.linkNames(ep) {
+					if links[link] != n.find(name).Bridge {
+						out = append(out, "a link of container "+p.id.Short()+" is not in the bridge "+n.find(name).Bridge)
+					}
 				}
 			}
 		}

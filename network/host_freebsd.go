@@ -22,7 +22,7 @@ import (
 type host struct{ *bsdHost }
 
 func newHost(cfg Config) *host {
-	return &host{&bsdHost{commands: commands{cfg.Instance}, log: cfg.Log, run: runProgram, routes: hostRoutes, kernel: kmod.Host(cfg.LoadModules)}}
+	return &host{&bsdHost{commands: commands{cfg.Instance}, shared: cfg.Shared, log: cfg.Log, run: runProgram, routes: hostRoutes, kernel: kmod.Host(cfg.LoadModules)}}
 }
 
 func runProgram(ctx context.Context, stdin string, argv ...string) (string, error) {

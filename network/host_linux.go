@@ -231,7 +231,12 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // unplug removes an endpoint's link. One that is not there is removed already.
-func (h *host) unplug(endpoint brig.ID) error { return h.removeLink(h.vethName(endpoint)) }
+func (h *host) unplug(ep brig.Endpoint) error { return h.removeLink(h.vethName(ep.EndpointID)) }
+
+func (h *host) linkNames(ep brig.Endpoint) []string { return []string{h.vethName(ep.EndpointID)} }
+
+// sharesStack is false: each container has a network namespace.
+func (h *host) sharesStack() bool { return false }
 
 func (h *host) removeLink(name string) error {
 	l, err := netlink.LinkByName(name)
@@ -247,9 +252,9 @@ func (h *host) removeLink(name string) error {
 	return nil
 }
 
-// sweep removes links, bridges and namespaces of this instance that belong to nobody. keep gives each container its endpoints, bridges
+// sweep removes links, bridges and namespaces of this instance that belong to nobody. keep gives each container its links, bridges
 // are those of all networks.
-func (h *host) sweep(keep map[brig.ID][]brig.ID, bridges map[string]bool) (removed bool, err error) {
+func (h *host) sweep(keep map[brig.ID][]string, bridges map[string]bool) (removed bool, err error) {
 	strays, err := h.strays(keep, bridges)
 	for _, s := range strays {
 		err = errors.Join(err, h.scrap(s))

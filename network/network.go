@@ -35,6 +35,7 @@ type Config struct {
 	Dir      string // holds the files that network namespaces are bound to
 	Records  Records
 	Keeper   Keeper
+	Shared   bool // on FreeBSD: containers have addresses of the host's network stack, not one of their own
 	Log      *slog.Logger
 
 	LoadModules bool // load kernel modules that are missing, rather than only name them. FreeBSD alone

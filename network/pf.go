@@ -26,11 +26,15 @@ func pfAnchor(instance string) string { return "brig/" + instance }
 //
 // Networks are kept apart where packets come in, since pf can't tell there what the host itself sends from what it forwards on the way out.
 // A bridge and its members are in a group of their own (groupOf): pf looks at packets between two members too, on both.
+//
+// With shared networks all packets between containers, and from and to the host, leave by the loopback interface of the address that they go to.
+// There strangers are blocked; what comes from outside is delivered without leaving.
 type pfPlan struct {
 	instance string
 	bridges  []bridge
 	forwards []forward
 	outward  map[bool][]string // the host's own interfaces, by whether they have IPv4 (true) or IPv6 addresses (false)
+	shared   bool              // networks are loopback interfaces of the host's: see bsd_shared.go
 	local    bool              // what is led elsewhere comes back to the host's own connections: net.pf.filter_local
 }
 
@@ -121,7 +125,7 @@ func (f pfFamily) tables() {
 		if b.masquerade && !b.internal {
 			masked = append(masked, b.net)
 		}
-		if b.internal {
+		if b.internal && !f.shared {
 			everybody := "224.0.0.0/4, 255.255.255.255"
 			if !f.is4 {
 				everybody = "fe80::/10, ff00::/8"
@@ -141,6 +145,9 @@ func (f pfFamily) nat() {
 				f.line(`nat on "%s" %s from %s to any tag %s -> ("%s:0")`, name, f.af, t, f.out(), name)
 			}
 		}
+	}
+	if f.shared {
+		return
 	}
 	f.each(func(b ofBridge) {
 		if f.is4 && f.local {
@@ -168,13 +175,15 @@ func (f pfFamily) led() (out []forward) {
 
 func (f pfFamily) rdr() {
 	f.each(func(b ofBridge) {
-		if b.names { // a published port 53 is not for those who ask for names
+		if b.names && !f.shared { // a published port 53 is not for those who ask for names
 			f.line(`no rdr on "%s" %s proto { tcp, udp } from any to %s port 53`, b.group, f.af, b.gw)
 		}
 	})
 	for _, x := range f.led() {
 		on := `on ! "lo0" `
 		switch {
+		case f.shared: // the group of all loopback interfaces
+			on = `on ! "lo" `
 		case x.host.IsLoopback():
 			on = `on "lo0" `
 		case f.is4 && f.local:
@@ -190,9 +199,18 @@ func (f pfFamily) rdr() {
 
 func (f pfFamily) block() {
 	f.each(func(b ofBridge) {
+		if f.shared {
+			f.line(`block drop out quick on "%s" %s from ! %s to %s`, b.group, f.af, b.net, b.nets)
+			f.line(`block drop out quick on ! "%s" %s from any to %s`, b.group, f.af, b.nets) // an address of nobody's must not leave
+			if b.internal {
+				f.line(`block drop out quick on ! "%s" %s from %s to any`, b.group, f.af, b.nets)
+			}
+		}
 		if b.internal {
 			f.line(`block drop in quick on ! "%s" %s from any to %s`, b.group, f.af, b.nets)
-			f.line(`block drop in quick on "%s" %s from any to ! %s`, b.group, f.af, b.near)
+			if !f.shared {
+				f.line(`block drop in quick on "%s" %s from any to ! %s`, b.group, f.af, b.near)
+			}
 			return
 		}
 		f.line(`block drop in quick on ! "%s" %s from any to %s ! tagged %s`, b.group, f.af, b.nets, f.in())
@@ -207,6 +225,13 @@ func (f pfFamily) pass() {
 		f.line("pass out %s from any to any tagged %s", f.af, f.out())
 	}
 	f.each(func(b ofBridge) {
+		if f.shared {
+			f.line(`pass on "%s" %s from any to %s`, b.group, f.af, b.net)
+			if !b.internal && !b.masquerade {
+				f.line(`pass out on ! "%s" %s from %s to any`, b.group, f.af, b.net)
+			}
+			return
+		}
 		if !f.is4 {
 			f.line(`pass on "%s" inet6 proto ipv6-icmp from any to any no state`, b.group)
 		}

@@ -133,7 +133,7 @@ var (
 	reNAT   = regexp.MustCompile(`^nat on "[\w.-]+" (inet|inet6) from \S+ to \S+( tag "\w+"| tagged "\w+")? -> (\("[\w.-]+:0"\)|[0-9a-f.:]+)$`)
 	reRdr   = regexp.MustCompile(`^rdr (?:on (?P<not>! )?"(?P<on>[\w.-]+)" )?(?P<af>inet6?) proto (?P<proto>tcp|udp) from any to (?P<to>\(self\)|[0-9a-f.:]+) port (?P<port>\d+) tag "(?P<tag>\w+)" -> (?P<dst>[0-9a-f.:]+) port (?P<dport>\d+)$`)
 	reNoRdr = regexp.MustCompile(`^no rdr on "(?P<on>[\w.-]+)" (?P<af>inet6?) proto (?P<proto>\{ tcp, udp \}) from any to (?P<to>[0-9a-f.:]+) port (?P<port>53)$`)
-	reRule  = regexp.MustCompile(`^(?P<act>block drop|pass)(?: (?P<dir>in|out))?(?P<quick> quick)?(?: on (?P<not>! )?"(?P<on>[\w.-]+)")? (?P<af>inet6?)(?: proto (?P<proto>\{ tcp, udp \}|ipv6-icmp))? from (?P<from>\S+) to (?P<nto>! )?(?P<to>\S+)(?: port (?P<port>\d+))?(?: (?P<ntag>! )?tagged "(?P<tag>\w+)")?(?: no state)?$`)
+	reRule  = regexp.MustCompile(`^(?P<act>block drop|pass)(?: (?P<dir>in|out))?(?P<quick> quick)?(?: on (?P<not>! )?"(?P<on>[\w.-]+)")? (?P<af>inet6?)(?: proto (?P<proto>\{ tcp, udp \}|ipv6-icmp))? from (?P<nfrom>! )?(?P<from>\S+) to (?P<nto>! )?(?P<to>\S+)(?: port (?P<port>\d+))?(?: (?P<ntag>! )?tagged "(?P<tag>\w+)")?(?: no state)?$`)
 )
 
 func read(t *testing.T, text string, self ...netip.Addr) *reading {
@@ -211,10 +211,13 @@ func (p *packet) on(rule map[string]string) bool {
 }
 
 // enters says where a packet goes that comes in, and whether it passes.
-func (r *reading) enters(p packet) (packet, bool) {
+func (r *reading) enters(p packet) (packet, bool) { return r.moves(p, false) }
+
+// moves says it of a packet that comes in, or leaves.
+func (r *reading) moves(p packet, out bool) (packet, bool) {
 	af := map[bool]string{true: "inet", false: "inet6"}[p.dst.Is4()]
 	for _, x := range r.rdr {
-		if x["af"] == af && p.on(x) && strings.Contains(x["proto"], p.proto) && x["port"] == fmt.Sprint(p.port) && r.is(p.dst, x["to"]) {
+		if !out && x["af"] == af && p.on(x) && strings.Contains(x["proto"], p.proto) && x["port"] == fmt.Sprint(p.port) && r.is(p.dst, x["to"]) {
 			if x["dst"] == "" {
 				break
 			}
@@ -225,8 +228,8 @@ func (r *reading) enters(p packet) (packet, bool) {
 	}
 	pass := true
 	for _, x := range r.filter {
-		fits := x["dir"] != "out" && x["af"] == af && p.on(x) && (x["proto"] == "" || strings.Contains(x["proto"], p.proto)) &&
-			(x["port"] == "" || x["port"] == fmt.Sprint(p.port)) && r.is(p.src, x["from"]) && r.is(p.dst, x["to"]) == (x["nto"] == "") &&
+		fits := x["dir"] != map[bool]string{true: "in", false: "out"}[out] && x["af"] == af && p.on(x) && (x["proto"] == "" || strings.Contains(x["proto"], p.proto)) &&
+			(x["port"] == "" || x["port"] == fmt.Sprint(p.port)) && r.is(p.src, x["from"]) == (x["nfrom"] == "") && r.is(p.dst, x["to"]) == (x["nto"] == "") &&
 			(x["tag"] == "" || (x["tag"] == p.tag) == (x["ntag"] == ""))
 		if fits {
 			if pass = x["act"] == "pass"; x["quick"] != "" {

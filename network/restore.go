@@ -82,13 +82,13 @@ func (n *Networks) remember(c *brig.Container) *place {
 	return p
 }
 
-// keep names the endpoints of each attached container. The caller holds mu.
-func (n *Networks) keep() map[brig.ID][]brig.ID {
-	out := map[brig.ID][]brig.ID{}
+// keep names the links of each attached container. The caller holds mu.
+func (n *Networks) keep() map[brig.ID][]string {
+	out := map[brig.ID][]string{}
 	for id, p := range n.at {
 		out[id] = nil
 		for _, ep := range p.eps {
-			out[id] = append(out[id], ep.EndpointID)
+			out[id] = append(out[id], n.host.linkNames(ep)...)
 		}
 	}
 	return out
@@ -122,11 +122,13 @@ func (n *Networks) mend(all bool) error {
 			w := n.find(name)
 			o := optionsOf(w)
 			l := leg{ep, w.Bridge, o.mtu, !o.icc, len(p.want) > 0}
-			switch in, there := links[n.host.vethName(ep.EndpointID)]; {
-			case !there:
-				lost = append(lost, l)
-			case in != w.Bridge:
-				failed = errors.Join(failed, n.host.enslave(l))
+			for _, link := range n.host.linkNames(ep) {
+				switch in, there := links[link]; {
+				case !there:
+					lost = append(lost, l)
+				case in != w.Bridge:
+					failed = errors.Join(failed, n.host.enslave(l))
+				}
 			}
 		}
 		switch {

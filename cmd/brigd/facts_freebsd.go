@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brigd/brig/internal/errs"
 )
 
 // memory returns the host's RAM in bytes: hw.physmem, sysctl(3).
@@ -22,6 +24,15 @@ func forwarding() bool {
 func openFiles() int {
 	e, _ := os.ReadDir("/dev/fd")
 	return len(e)
+}
+
+// sharesStack says whether containers share the host's network stack: the kernel has VNET or not, and the configuration may want to do without.
+func sharesStack(mode string) (bool, error) {
+	vnet, _ := unix.SysctlUint32("kern.features.vimage") // a kernel without VNET has no such name
+	if mode == "vnet" && vnet != 1 {
+		return false, errs.New(errs.NotImplemented, "freebsd-network: the kernel has no VNET (options VIMAGE)")
+	}
+	return mode == "shared" || vnet != 1, nil
 }
 
 // hostNotes has none.

@@ -16,6 +16,9 @@ func memory() int64 {
 	return int64(uint64(si.Totalram) * uint64(si.Unit))
 }
 
+// sharesStack is of FreeBSD's configuration.
+func sharesStack(string) (bool, error) { return false, nil }
+
 // forwarding reports whether the host forwards IPv4 packets.
 func forwarding() bool {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")

@@ -69,6 +69,7 @@ func command() *cobra.Command {
 	f.StringToStringVar(&flags.LogOpts, "log-opt", nil, "`KEY=VALUE` option of that log driver; may be repeated")
 	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
 	f.StringSliceVar(&flags.Platforms, "platform", nil, "`OS/ARCH[/VARIANT]` of images that nobody asks a platform for; may be repeated, the best first (default: the host's)")
+	f.StringVar(&flags.FreeBSDNetwork, "freebsd-network", flags.FreeBSDNetwork, "on FreeBSD, containers' network stacks: auto, vnet or shared")
 	f.StringVar(&flags.UnsignedACIs, "unsigned-acis", flags.UnsignedACIs, "import ACIs without a signature: none, files or all")
 	f.IntVar(&flags.RegistryTimeout, "registry-timeout", flags.RegistryTimeout, "`SECONDS` that a registry may send nothing, or less than 16 KiB, before it is asked again")
 	f.IntVar(&flags.KeepPartial, "keep-partial", flags.KeepPartial, "`HOURS` that an unfinished download is kept for a later pull")
@@ -123,6 +124,7 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"log-driver":        func() { c.LogDriver = flags.LogDriver },
 		"log-opt":           func() { c.LogOpts = flags.LogOpts },
 		"platform":          func() { c.Platforms = flags.Platforms },
+		"freebsd-network":   func() { c.FreeBSDNetwork = flags.FreeBSDNetwork },
 		"registry-timeout":  func() { c.RegistryTimeout = flags.RegistryTimeout },
 		"keep-partial":      func() { c.KeepPartial = flags.KeepPartial },
 		"devfs-ruleset":     func() { c.DevfsRuleset = flags.DevfsRuleset },

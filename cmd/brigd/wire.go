@@ -140,12 +140,16 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, errs.Wrap(err, "open the store")
 	}
 	e.closers = append(e.closers, e.store.Close)
-	if e.jails, err = jailer.New(jailer.Config{Runtime: c.Runtime, Shim: shimPath(c.Shim), Instance: e.root.instance, RunDir: e.root.path("run"), PodDir: e.root.path("pods"), Log: log, Ruleset: c.DevfsRuleset, LoadModules: c.LoadModules}); err != nil {
+	shared, err := sharesStack(c.FreeBSDNetwork)
+	if err != nil {
+		return nil, err
+	}
+	if e.jails, err = jailer.New(jailer.Config{Runtime: c.Runtime, Shim: shimPath(c.Shim), Instance: e.root.instance, RunDir: e.root.path("run"), PodDir: e.root.path("pods"), Log: log, Ruleset: c.DevfsRuleset, LoadModules: c.LoadModules, SharedNetwork: shared}); err != nil {
 		return nil, errs.Wrap(err, "open the jailer")
 	}
 	e.closers = append(e.closers, e.jails.Close)
 	keep := keeper.Open(keeper.Config{Dir: e.root.path("keeper"), Program: netPath(c.Shim), Log: log})
-	if e.networks, err = network.New(ctx, network.Config{Instance: e.root.instance, Dir: e.root.path("netns"), Records: e.records, Keeper: keep, Log: log, LoadModules: c.LoadModules}); err != nil {
+	if e.networks, err = network.New(ctx, network.Config{Instance: e.root.instance, Dir: e.root.path("netns"), Records: e.records, Keeper: keep, Log: log, LoadModules: c.LoadModules, Shared: shared}); err != nil {
 		return nil, err
 	}
 	e.closers = append(e.closers, e.networks.Close)

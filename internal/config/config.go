@@ -49,6 +49,7 @@ type Config struct {
 	Platforms          []string          `toml:"platforms"`           // os/arch[/variant], best first, of images that nobody asks a platform for; none: the host's
 	LogDriver          string            `toml:"log-driver"`          // of containers whose request names none: json-file, local, syslog, none
 	LogOpts            map[string]string `toml:"log-opts"`            // options of containers with that driver, unless their request has others
+	FreeBSDNetwork     string            `toml:"freebsd-network"`     // on FreeBSD, containers' network stacks: auto, vnet (their own), shared (addresses of the host's)
 	UnsignedACIs       string            `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
 	DevfsRuleset       int               `toml:"devfs-ruleset"`       // number of the devfs(8) ruleset that brig makes for its jails; FreeBSD alone
 	LoadModules        bool              `toml:"load-modules"`        // load kernel modules that are missing, or only name them; FreeBSD alone
@@ -66,7 +67,7 @@ func DefaultPath(goos string) string {
 func Default() Config {
 	return Config{
 		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
-		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none", LogDriver: logopts.JSONFile,
+		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none", FreeBSDNetwork: "auto", LogDriver: logopts.JSONFile,
 		RegistryTimeout: 30, KeepPartial: 24, DevfsRuleset: 2718, LoadModules: true,
 	}
 }
@@ -129,6 +130,7 @@ func (c *Config) Validate() error {
 	}
 	oneOf("storage", c.Storage, "auto", "zfs", "overlay", "copy")
 	oneOf("unsigned-acis", c.UnsignedACIs, "none", "files", "all")
+	oneOf("freebsd-network", c.FreeBSDNetwork, "auto", "vnet", "shared")
 	oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf("log-format", c.LogFormat, "auto", "text", "json")
 	for _, p := range c.Platforms {

@@ -12,6 +12,8 @@ import (
 type Host struct {
 	Release    int               // kern.osreldate: 1302001 is 13.2
 	Racct      bool              // kern.racct.enable is 1
+	VNET       bool              // jails can have network stacks of their own
+	Shared     bool              // those in networks have addresses of the host's stack all the same
 	Ruleset    int               // devfs ruleset of brig's own
 	HardLimits map[string]uint64 // the daemon's hard limits by RLIMIT_ name
 	Kept       func(path string) []string

@@ -18,7 +18,7 @@ import (
 const id = brig.ID("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
 
 func host() *Host {
-	return &Host{Release: 1302001, Racct: true, Ruleset: 71, CPUs: 2, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 5000}}
+	return &Host{Release: 1302001, Racct: true, VNET: true, Ruleset: 71, CPUs: 2, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 5000}}
 }
 
 func input(edit func(in *Input)) *Input {
@@ -78,6 +78,10 @@ func TestBundles(t *testing.T) {
 		"podhost": func(in *Input) { // whose network is the host's
 			in.Jail.Netns = brig.Netns{Kind: brig.NetnsHost, Path: "brigpod-abcd1234-f"}
 			in.Jail.Pod = &brig.Sandbox{ID: "f", Netns: in.Jail.Netns}
+		},
+		"shared": func(in *Input) { in.Host.Shared = true },
+		"novnet": func(in *Input) {
+			in.Jail.Netns, in.Host.VNET, in.Linux = brig.Netns{Kind: brig.NetnsPrivate}, false, false
 		},
 		"privileged": func(in *Input) { in.Jail.Spec.Privileged = true },
 		"bare": func(in *Input) {
