@@ -79,7 +79,7 @@ func New(cfg Config) (*Jailer, error) {
 	}
 	racct, _ := unix.SysctlUint32("kern.racct.enable") // a kernel without RACCT has no such name
 	vnet, _ := unix.SysctlUint32("kern.features.vimage")
-	j.host = &jailspec.Host{Release: int(release), Racct: racct == 1, Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, CPUs: runtime.NumCPU()}
+	j.host = &jailspec.Host{Release: int(release), Racct: racct == 1, Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, IsFile: isFile, FileMounts: jailspec.SafeFileMounts(int(release)), CPUs: runtime.NumCPU()}
 	return j, j.ensureRuleset(ctx)
 }
 
@@ -140,6 +140,11 @@ func hardLimits() map[string]uint64 {
 		}
 	}
 	return out
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && !st.IsDir()
 }
 
 // kept lists the restrictions of the mount that path lies on; none for a path that can't be looked at.

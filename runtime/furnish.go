@@ -16,7 +16,7 @@ import (
 // furniture are the paths that the engine, not the container's user, puts into a root file system: dockerd has them in a layer of
 // its own below the container's. Changes doesn't show them.
 var furniture = []string{
-	"/.dockerenv", "/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
+	"/.brig", "/.dockerenv", "/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
 	"/proc", "/sys",
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/brigd/brig/jailer/jailctl"
@@ -116,6 +117,52 @@ func makeMount(m *jailspec.Mount, target string) error {
 		return err
 	}
 	return jailctl.Mount(without.Iov(target))
+}
+
+// links makes the symbolic links of a jail, in its own root: where it sees that read-only it could not be written to. What the image has there goes.
+func links(b *jailspec.Bundle) error {
+	for _, l := range b.Links {
+		if err := os.MkdirAll(jailspec.OwnFiles, 0o755); err != nil {
+			return err
+		}
+		name := path.Base(l.From)
+		if err := os.Remove(jailspec.OwnFiles + "/" + name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.Link(l.From, jailspec.OwnFiles+"/"+name); err != nil {
+			return fmt.Errorf("show %s in the jail: %w", l.From, err)
+		}
+		if err := symlink(b.Root, l.Target, jailspec.OwnFilesAt+"/"+name); err != nil {
+			return fmt.Errorf("make the link %s: %w", l.Target, err)
+		}
+	}
+	return nil
+}
+
+// symlink makes target, beneath root, a symbolic link.
+func symlink(root, target, to string) error {
+	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	dir, name, err := beneath(fd, path.Dir(target), false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	in, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(in)
+	if have, err := readlinkAt(in, path.Base(target)); err == nil && have == to {
+		return nil
+	}
+	if err := unix.Unlinkat(in, path.Base(target), 0); err != nil && err != unix.ENOENT {
+		return err
+	}
+	return unix.Symlinkat(to, in, path.Base(target))
 }
 
 // makeCwd makes the working directory if it is missing, as dockerd does.

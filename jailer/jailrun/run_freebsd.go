@@ -19,7 +19,7 @@ import (
 // Main executes one command line and returns the exit status: 0 once the process runs.
 func Main(args []string) int {
 	if len(args) == 2 && args[0] == VerbLinks {
-		if err := links(args[1]); err != nil {
+		if err := counted(args[1]); err != nil {
 			os.Stderr.WriteString("brig-jail: " + err.Error() + "\n")
 			return 1
 		}
@@ -53,8 +53,8 @@ func do(o Options) error {
 	}
 }
 
-// links prints what the network stack of the jail has counted. It has all that it needs before it attaches.
-func links(name string) error {
+// counted prints what the network stack of the jail has counted. It has all that it needs before it attaches.
+func counted(name string) error {
 	jid, err := jailctl.ID(name)
 	if err != nil {
 		return fmt.Errorf("find jail %s: %w", name, err)
@@ -83,6 +83,9 @@ func run(o Options) (err error) {
 			}
 		}
 	}()
+	if err := links(&b); err != nil {
+		return err
+	}
 	for i := range b.Mounts {
 		at, err := mount(&b, &b.Mounts[i])
 		if err != nil {

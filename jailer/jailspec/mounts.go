@@ -14,6 +14,20 @@ import (
 // readOnlyRoot is where, in the run directory, a root is mounted again that nobody may write to.
 const readOnlyRoot = "root"
 
+// OwnFiles, in the run directory, has the engine's own files, and OwnFilesAt shows them in the jail, where files can't be mounted.
+const (
+	OwnFiles   = "own"
+	OwnFilesAt = "/.brig"
+)
+
+// ownFiles are those that a container has from the engine.
+var ownFiles = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+
+// SafeFileMounts reports whether a kernel can mount on a file. Until some time after 13.2 vn_path_to_global_path_hardlink (vfs_cache.c) begins
+// with a length that nobody has set: by what happens to lie on the stack it works, or frees what was never allocated, and the kernel panics.
+// The sources of 15 set it.
+func SafeFileMounts(release int) bool { return release >= 1500000 }
+
 // rootOf is the jail's path on the host.
 func rootOf(in *Input) string {
 	if in.Jail.Spec.ReadOnly {
@@ -40,6 +54,12 @@ func mounts(in *Input, b *Bundle) ([]string, error) {
 		}
 	}
 	for _, m := range j.Mounts {
+		if m.Type == brig.MountBind && in.Host.IsFile != nil && !in.Host.FileMounts && in.Host.IsFile(m.Source) {
+			if err := linked(in, b, m); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		out, err := userMount(in, m)
 		if err != nil {
 			return nil, err
@@ -47,6 +67,23 @@ func mounts(in *Input, b *Bundle) ([]string, error) {
 		b.Mounts = append(b.Mounts, out)
 	}
 	return nil, nil
+}
+
+// linked shows a file by a link, if it is one of ownFiles.
+func linked(in *Input, b *Bundle, m brig.JailMount) error {
+	target := path.Clean(m.Target)
+	if !slices.Contains(ownFiles, target) {
+		return errs.New(errs.NotImplemented, "mount %s on %s: this kernel may panic when something is mounted on a file: mount the directory that it is in", m.Source, m.Target)
+	}
+	if len(b.Links) == 0 {
+		own := Mount{Type: "nullfs", From: path.Join(in.Jail.Dir, OwnFiles), Target: OwnFilesAt, Options: nosuid("noexec")}
+		if slices.Contains(m.Options, "ro") {
+			own.Options = append(own.Options, [2]string{"ro", ""})
+		}
+		b.Mounts = append(b.Mounts, own)
+	}
+	b.Links = append(b.Links, Link{m.Source, target})
+	return nil
 }
 
 func systemMounts(in *Input) []Mount {

@@ -17,7 +17,9 @@ type Host struct {
 	Ruleset    int               // devfs ruleset of brig's own
 	HardLimits map[string]uint64 // the daemon's hard limits by RLIMIT_ name
 	Kept       func(path string) []string
-	CPUs       int // online
+	IsFile     func(path string) bool // of the host; nil: nothing is
+	FileMounts bool                   // a file can be mounted on: see SafeFileMounts
+	CPUs       int                    // online
 }
 
 // Input is one jail and what belongs to it.
@@ -38,6 +40,7 @@ type Bundle struct {
 	Path   string   // what it sees as its root: Root, or where that is mounted again read-only
 	Params []Param  // for jail_set(2), the name among them
 	Mounts []Mount  // made on the host before the jail, unmounted in reverse
+	Links  []Link   `json:",omitempty"` // made before the mounts
 	Rules  []string // rctl(8) rules, whole
 	CPUs   string   // cpuset(1) list; "": all
 	Main   Process
@@ -78,6 +81,10 @@ type Mount struct {
 	File    bool        `json:",omitempty"` // Target is a file where it has to be made
 	Options [][2]string `json:",omitempty"` // to nmount(2), names and values
 }
+
+// Link shows a file of the host's in the jail without a mount of its own: the file has another name in the run directory's OwnFiles, which is
+// mounted on OwnFilesAt, and Target is a symbolic link to it there.
+type Link struct{ From, Target string }
 
 // Process is what executes in a jail.
 type Process struct {

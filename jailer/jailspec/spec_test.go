@@ -48,6 +48,9 @@ func lines(b *Bundle, warnings []string) string {
 			fmt.Fprintf(&s, "%s=%q\n", p.Name, p.Str)
 		}
 	}
+	for _, l := range b.Links {
+		fmt.Fprintf(&s, "link %s at %s\n", l.From, l.Target)
+	}
 	for _, m := range b.Mounts {
 		fmt.Fprintf(&s, "mount %s %s on %s %v\n", m.Type, m.From, m.Target, m.Options)
 	}
@@ -78,6 +81,14 @@ func TestBundles(t *testing.T) {
 		"podhost": func(in *Input) { // whose network is the host's
 			in.Jail.Netns = brig.Netns{Kind: brig.NetnsHost, Path: "brigpod-abcd1234-f"}
 			in.Jail.Pod = &brig.Sandbox{ID: "f", Netns: in.Jail.Netns}
+		},
+		"files": func(in *Input) {
+			in.Host.IsFile = func(path string) bool { return path == "/c/hosts" || path == "/c/resolv.conf" }
+			in.Jail.Mounts = []brig.JailMount{
+				{Type: brig.MountBind, Source: "/c/hosts", Target: "/etc/hosts", Options: []string{"rbind", "rw"}},
+				{Type: brig.MountBind, Source: "/c", Target: "/c", Options: []string{"rbind"}},
+				{Type: brig.MountBind, Source: "/c/resolv.conf", Target: "/etc/resolv.conf", Options: []string{"rbind", "rw"}},
+			}
 		},
 		"shared": func(in *Input) { in.Host.Shared = true },
 		"novnet": func(in *Input) {
@@ -288,6 +299,22 @@ func TestDevices(t *testing.T) {
 	}
 	if got := ParseRuleset(""); got != nil {
 		t.Errorf("an empty ruleset: %q", got)
+	}
+}
+
+// A file of a user's can't be mounted by a kernel that may panic of it.
+func TestFileMounts(t *testing.T) {
+	in := input(func(in *Input) {
+		in.Host.IsFile = func(string) bool { return true }
+		in.Jail.Mounts = []brig.JailMount{{Type: brig.MountBind, Source: "/c/x", Target: "/x"}}
+	})
+	if _, _, err := Build(in); !errs.Is(err, errs.NotImplemented) {
+		t.Error(err)
+	}
+	in.Host.FileMounts = SafeFileMounts(1500000)
+	b, _, err := Build(in)
+	if err != nil || b.Mounts[len(b.Mounts)-1].Target != "/x" || len(b.Links) > 0 || SafeFileMounts(1302001) {
+		t.Errorf("%+v, %v", b, err)
 	}
 }
 
