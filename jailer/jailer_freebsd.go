@@ -93,7 +93,28 @@ var (
 )
 
 // linux says why programs for Linux can't run here; nil: they can. It loads what is missing, also what was not there when brigd started.
-func (j *Jailer) linux(ctx context.Context) error { return j.kernel.Need(ctx, LinuxModules...) }
+func (j *Jailer) linux(ctx context.Context) error {
+	if err := j.kernel.Need(ctx, LinuxModules...); err != nil {
+		return err
+	}
+	return j.brand(ctx)
+}
+
+// brand has the kernel take a program that doesn't say what system it is for, such as a static one of Go's, for Linux's. rc.d/linux does the same.
+// Nobody's choice is changed: unset it is -1.
+func (j *Jailer) brand(ctx context.Context) error {
+	const name, unset, linux = "kern.elf64.fallback_brand", 1<<32 - 1, "3" // ELFOSABI_LINUX
+	n, err := unix.SysctlUint32(name)
+	if err != nil || n != unset {
+		return nil
+	}
+	if !j.kernel.Allowed {
+		j.cfg.Log.Warn("programs for Linux that don't say so, such as static ones, can't run: "+name+" is not set (sysctl "+name+"="+linux+")", "load-modules", false)
+		return nil
+	}
+	_, err = host.Run(ctx, "sysctl", name+"="+linux)
+	return errs.Wrap(err, "let programs for Linux run that don't say so")
+}
 
 // ensureRuleset makes brig's devfs ruleset hold exactly jailspec.Devices. It refuses one with others' rules in it: a container would see what
 // those show.
