@@ -53,6 +53,7 @@ type Finding struct {
 	Mended  bool
 	Error   string // why mending failed
 	Note    bool   // about the host, and for the operator to judge: no fault of brig's
+	Command string // of a note: what the operator can run to mend it; "": there is nothing
 }
 
 // A Diagnosis is the result of an examination. Facts are pairs of a name and a value, for a person to read.
