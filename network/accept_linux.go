@@ -137,29 +137,43 @@ func (h *host) blocked() (out []string) {
 }
 
 // notes says what others have done to this host that keeps packets from containers, and what is done against it.
-func (h *host) notes(up bool) (out []string) {
-	if b, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); up && strings.TrimSpace(string(b)) != "1" {
-		out = append(out, "net.ipv4.ip_forward is off: containers don't reach other hosts")
+func (h *host) notes(up bool) (out []note) {
+	say := func(command, problem string) { out = append(out, note{problem, command}) }
+	if up && !settingOn("net/ipv4/ip_forward") {
+		say("sysctl -w net.ipv4.ip_forward=1", "net.ipv4.ip_forward is off: containers don't reach other hosts")
+	}
+	if up && len(h.rules[nftables.TableFamilyIPv6]) > 0 && !settingOn("net/ipv6/conf/all/forwarding") {
+		say("sysctl -w net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.all.forwarding is off: containers don't reach other hosts by IPv6")
 	}
 	if len(h.accepted[nftables.TableFamilyIPv4])+len(h.accepted[nftables.TableFamilyIPv6]) > 0 {
-		out = append(out, "the FORWARD chain of iptables drops by its policy (another container engine does that): brig has put rules at its head that accept what goes to and from its bridges")
+		say("", "the FORWARD chain of iptables drops by its policy (another container engine does that): brig has put rules at its head that accept what goes to and from its bridges")
 	}
 	if b, _ := os.ReadFile("/proc/net/ip_tables_names"); slices.Contains(strings.Fields(string(b)), "filter") {
-		out = append(out, "this host uses iptables-legacy, which brig does not look into: if its FORWARD policy is DROP, containers neither reach other hosts nor are reached from there")
+		say("iptables-legacy -P FORWARD ACCEPT",
+			"this host uses iptables-legacy, which brig does not look into: if its FORWARD policy is DROP, containers neither reach other hosts nor are reached from there")
 	}
 	c, err := nftables.New()
 	if err != nil {
-		return append(out, "nftables can't be used: "+err.Error())
+		say("modprobe nf_tables", "nftables can't be used: "+err.Error())
+		return out
 	}
 	chains, err := c.ListChains()
 	if err != nil {
-		return append(out, "nftables can't be asked: "+err.Error())
+		say("modprobe nf_tables", "nftables can't be asked: "+err.Error())
+		return out
 	}
 	for _, ch := range chains {
 		if ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop &&
 			ch.Table.Family == nftables.TableFamilyINet {
-			out = append(out, "chain "+ch.Name+" of table inet "+ch.Table.Name+" drops what it is not told to forward: containers may not reach other hosts, nor be reached from there")
+			say("nft add rule inet "+ch.Table.Name+" "+ch.Name+" iifname "+h.bridgeName()+" accept; nft add rule inet "+ch.Table.Name+" "+ch.Name+" oifname "+h.bridgeName()+" accept",
+				"chain "+ch.Name+" of table inet "+ch.Table.Name+" drops what it is not told to forward: containers may not reach other hosts, nor be reached from there; bridges of other networks need the same")
 		}
 	}
 	return out
+}
+
+// settingOn reports whether a setting beneath /proc/sys is 1.
+func settingOn(name string) bool {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	return err == nil && strings.TrimSpace(string(b)) == "1"
 }

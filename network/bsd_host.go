@@ -136,7 +136,11 @@ func (h *bsdHost) ensure(w *brig.Network, o bridgeOptions) error {
 		return errs.Wrap(err, "prepare for bridge networks")
 	}
 	if lacking := h.firewall(); len(lacking) > 0 {
-		return errs.New(errs.Unavailable, "the host's firewall is not ready for bridge networks: %s", strings.Join(lacking, "; "))
+		var all []string
+		for _, note := range lacking {
+			all = append(all, note.String())
+		}
+		return errs.New(errs.Unavailable, "the host's firewall is not ready for bridge networks: %s", strings.Join(all, "; "))
 	}
 	have, err := h.nics()
 	if err != nil {

@@ -105,51 +105,51 @@ func (h *bsdHost) missing() (out []string) {
 	return out
 }
 
-// firewall says what keeps pf from doing what brig tells it, each with what mends it.
-func (h *bsdHost) firewall() (out []string) {
+// firewall says what keeps pf from doing what brig tells it.
+func (h *bsdHost) firewall() (out []note) {
 	status, err := h.do(showStatus()...)
 	switch {
 	case says(err, "/dev/pf"):
-		return []string{"pf is not loaded (kldload pf; service pf enable)"}
+		return []note{{"pf is not loaded", "kldload pf; service pf enable; service pf start"}}
 	case err != nil:
-		return []string{"pf can't be asked: " + err.Error()}
+		return []note{{"pf can't be asked: " + err.Error(), ""}}
 	case !strings.Contains(status, "Status: Enabled"):
-		out = append(out, "pf is off (service pf enable; service pf start)")
+		out = append(out, note{"pf is off", "service pf enable; service pf start"})
 	}
 	var rules string
 	for _, argv := range showMain() {
 		text, err := h.do(argv...)
 		if err != nil {
-			return append(out, "pf can't be asked: "+err.Error())
+			return append(out, note{"pf can't be asked: " + err.Error(), ""})
 		}
 		rules += text
 	}
 	if lacking := parseAnchors(rules); len(lacking) > 0 {
-		out = append(out, "pf.conf lacks "+strings.Join(lacking, " and ")+
-			": put it into /etc/pf.conf, the first two with the other translation rules, the last with the filter rules (then: pfctl -f /etc/pf.conf)")
+		out = append(out, note{"pf.conf lacks " + strings.Join(lacking, " and ") +
+			": put it into /etc/pf.conf, the first two with the other translation rules, the last with the filter rules", "pfctl -f /etc/pf.conf"})
 	}
 	return out
 }
 
-// notes says what of this host keeps packets from containers, each with what mends it.
-func (h *bsdHost) notes(up bool) (out []string) {
+// notes says what of this host keeps packets from containers.
+func (h *bsdHost) notes(up bool) (out []note) {
 	out = h.firewall()
 	if h.shared {
 		return append(out, "containers share the host's network stack (freebsd-network): the host's own connections to published ports, and containers', go through brig-net")
 	}
 	if up && h.sysctl("net.inet.ip.forwarding") != "1" {
-		out = append(out, "net.inet.ip.forwarding is off: containers don't reach other hosts (sysctl net.inet.ip.forwarding=1; sysrc gateway_enable=YES)")
+		out = append(out, note{"net.inet.ip.forwarding is off: containers don't reach other hosts", "sysctl net.inet.ip.forwarding=1; sysrc gateway_enable=YES"})
 	}
 	const relayed = "the host's own connections to published ports go through brig-net, and containers see them come from the gateway"
 	switch h.sysctl("net.pf.filter_local") {
 	case "1":
 		if !h.leadsLocal() {
-			out = append(out, "pf.conf has pf skip lo0: "+relayed+" (take lo0 out of pf.conf's \"set skip\"; pfctl -f /etc/pf.conf)")
+			out = append(out, note{"pf.conf has pf skip lo0: " + relayed + "; take lo0 out of pf.conf's \"set skip\"", "pfctl -f /etc/pf.conf"})
 		}
 	case "":
-		out = append(out, "this kernel has no net.pf.filter_local: "+relayed)
+		out = append(out, note{"this kernel has no net.pf.filter_local: " + relayed, ""})
 	default:
-		out = append(out, "net.pf.filter_local is off: "+relayed+" (sysctl net.pf.filter_local=1)")
+		out = append(out, note{"net.pf.filter_local is off: " + relayed, "sysctl net.pf.filter_local=1; echo net.pf.filter_local=1 >>/etc/sysctl.conf"})
 	}
 	return out
 }

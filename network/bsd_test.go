@@ -691,21 +691,21 @@ func TestBSDFirewallIsAsked(t *testing.T) {
 		if !says(err, c.want) || errs.KindOf(err) != errs.Unavailable || len(b.state()) > 0 {
 			t.Errorf("%s: %v; %q is there", what, err, b.state())
 		}
-		if notes := h.notes(false); what != "no module" && (len(notes) == 0 || !strings.Contains(notes[0], c.want)) { // modules are hostcheck's
+		if notes := h.notes(false); what != "no module" && (len(notes) == 0 || !strings.Contains(notes[0].String(), c.want)) { // modules are hostcheck's
 			t.Errorf("%s: notes %q", what, notes)
 		}
 	}
 	b := newBSD()
 	h := b.on(inst)
-	if notes := h.notes(true); len(notes) != 2 || !strings.Contains(notes[0], "sysctl net.inet.ip.forwarding=1") || !strings.Contains(notes[1], "no net.pf.filter_local") {
+	if notes := h.notes(true); len(notes) != 2 || !strings.Contains(notes[0].String(), "sysctl net.inet.ip.forwarding=1") || !strings.Contains(notes[1].String(), "no net.pf.filter_local") {
 		t.Errorf("notes %q", notes)
 	}
 	b.sysctls["net.pf.filter_local"], b.sysctls["net.inet.ip.forwarding"] = "0", "1"
-	if notes := h.notes(true); len(notes) != 1 || !strings.Contains(notes[0], "(sysctl net.pf.filter_local=1)") {
+	if notes := h.notes(true); len(notes) != 1 || !strings.Contains(notes[0].String(), "(sysctl net.pf.filter_local=1;") {
 		t.Errorf("notes %q", notes)
 	}
 	b.sysctls["net.pf.filter_local"], b.skip = "1", true
-	if notes := h.notes(true); len(notes) != 1 || !strings.Contains(notes[0], "skip lo0") {
+	if notes := h.notes(true); len(notes) != 1 || !strings.Contains(notes[0].String(), "skip lo0") {
 		t.Errorf("notes %q", notes)
 	}
 	b.skip = false

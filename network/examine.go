@@ -49,19 +49,35 @@ func (n *Networks) Examine(ctx context.Context, fix bool, alive func(brig.ID) bo
 		d.Add(brig.Finding{Check: "network", Subject: "host", Problem: problem, Mend: "make it again"}, fix, n.remake)
 	}
 	for _, note := range n.notes() {
-		d.Add(brig.Finding{Check: "host", Subject: "network", Problem: note, Note: true}, false, nil)
+		d.Add(brig.Finding{Check: "host", Subject: "network", Problem: note.problem, Command: note.command, Note: true}, false, nil)
 	}
 	return nil
 }
 
 // Notes says what of this host keeps packets from containers, or what brig has changed there so that it doesn't.
-func (n *Networks) Notes() []string {
+func (n *Networks) Notes() (out []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.notes()
+	for _, note := range n.notes() {
+		out = append(out, note.String())
+	}
+	return out
 }
 
-func (n *Networks) notes() []string { return n.host.notes(len(n.up) > 0) }
+func (n *Networks) notes() []note { return n.host.notes(len(n.up) > 0) }
+
+// A note is about the host, and for the operator to judge.
+type note struct {
+	problem string
+	command string // what mends it; "": nothing, or it takes more than a command
+}
+
+func (n note) String() string {
+	if n.command == "" {
+		return n.problem
+	}
+	return n.problem + " (" + n.command + ")"
+}
 
 // strays lists links and files of namespaces that no container here has, and bridges of no network.
 func (n *Networks) strays() ([]string, error) {

@@ -49,5 +49,5 @@ func (*host) remove() error                                                  { r
 func (*host) strays(map[brig.ID][]string, map[string]bool) ([]string, error) { return nil, nil }
 func (*host) scrap(string) error                                             { return unsupported() }
 func (*host) missing() []string                                              { return nil }
-func (*host) notes(bool) []string                                            { return nil }
+func (*host) notes(bool) []note                                              { return nil }
 func (*host) watch() (<-chan struct{}, func())                               { return nil, func() {} }

@@ -110,7 +110,7 @@ func doctor(ctx context.Context, w io.Writer, host string, o brig.Examination) e
 
 // printFindings returns errFindings if something is wrong and has not been mended.
 func printFindings(w io.Writer, all []brig.Finding, fix bool) error {
-	open := 0
+	open, notes := 0, 0
 	for _, f := range all {
 		what := map[bool]string{true: "note", false: "fault"}[f.Note]
 		where := f.Check + " " + f.Subject
@@ -120,6 +120,10 @@ func printFindings(w io.Writer, all []brig.Finding, fix bool) error {
 		fmt.Fprintf(w, "%s: %s: %s\n", what, where, f.Problem)
 		switch {
 		case f.Note:
+			notes++
+			if f.Command != "" {
+				fmt.Fprintf(w, "  to mend it: %s\n", f.Command)
+			}
 			continue
 		case f.Mended:
 			fmt.Fprintf(w, "  mended: %s\n", f.Mend)
@@ -135,6 +139,10 @@ func printFindings(w io.Writer, all []brig.Finding, fix bool) error {
 	}
 	if open > 0 {
 		return errFindings
+	}
+	if notes > 0 {
+		fmt.Fprintln(w, "all is well with brig; the notes are about the host")
+		return nil
 	}
 	fmt.Fprintln(w, "all is well")
 	return nil

@@ -34,6 +34,3 @@ func sharesStack(mode string) (bool, error) {
 	}
 	return mode == "shared" || vnet != 1, nil
 }
-
-// hostNotes has none.
-func hostNotes() []string { return nil }

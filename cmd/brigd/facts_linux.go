@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brigd/brig/internal/brig"
 )
 
 // memory returns the host's RAM in bytes.
@@ -34,12 +37,23 @@ func openFiles() int {
 // capSysResource is CAP_SYS_RESOURCE's number, linux/capability.h.
 const capSysResource = 24
 
-// hostNotes says what this process lacks that containers can ask for.
-func hostNotes() (out []string) {
+// systemTools are programs that brigd or its operator uses on this system alone.
+var systemTools = []string{"nft", "nsenter"}
+
+// systemFacts are this system's, for a person to read.
+func (h *housekeeper) systemFacts(context.Context) [][2]string {
+	return [][2]string{{"cgroups", "v" + h.e.jails.Facts().CgroupVersion}}
+}
+
+// examineSystem notes what this kernel or this process lacks that containers can ask for.
+func (h *housekeeper) examineSystem(context.Context) (out []brig.Finding) {
+	for _, w := range h.e.jails.Facts().Warnings {
+		out = append(out, brig.Finding{Check: "host", Subject: "cgroups", Problem: w, Note: true})
+	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&head, &data[0]); err == nil && data[0].Effective&(1<<capSysResource) == 0 {
-		out = append(out, "brigd lacks CAP_SYS_RESOURCE: limits above its own are reduced")
+		out = append(out, brig.Finding{Check: "host", Subject: "host", Problem: "brigd lacks CAP_SYS_RESOURCE: limits above its own are reduced", Note: true})
 	}
 	return out
 }

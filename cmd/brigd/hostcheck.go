@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,18 +19,18 @@ const (
 )
 
 // facts are what brigd has found on this host, for a person to read.
-func (h *housekeeper) facts() [][2]string {
+func (h *housekeeper) facts(ctx context.Context) [][2]string {
 	jail := h.e.jails.Facts()
 	driver, status := h.e.store.Driver()
 	out := [][2]string{
 		{"version", version}, {"root", h.e.root.dir}, {"instance", h.e.root.instance},
-		{"runtime", fmt.Sprintf("%s %s (%s)", jail.RuntimeName, jail.RuntimeVersion, jail.RuntimePath)},
-		{"cgroups", "v" + jail.CgroupVersion}, {"storage", driver},
+		{"runtime", fmt.Sprintf("%s %s (%s)", jail.RuntimeName, jail.RuntimeVersion, jail.RuntimePath)}, {"storage", driver},
 	}
 	for _, s := range status {
 		out = append(out, [2]string{"storage: " + s[0], s[1]})
 	}
-	for _, tool := range []string{"igzip", "nft", "zfs"} {
+	out = append(out, h.systemFacts(ctx)...)
+	for _, tool := range append([]string{"igzip", "zfs"}, systemTools...) {
 		where := "not installed"
 		if p := lookFor(tool); p != "" {
 			where = p
@@ -69,7 +70,7 @@ func space(dir string) (free, inodes uint64, err error) {
 }
 
 // examineHost notes what keeps this host from running containers well. All of it is the operator's to judge.
-func (h *housekeeper) examineHost(d *brig.Diagnosis) {
+func (h *housekeeper) examineHost(ctx context.Context, d *brig.Diagnosis) {
 	note := func(subject, format string, args ...any) {
 		d.Add(brig.Finding{Check: "host", Subject: subject, Problem: fmt.Sprintf(format, args...), Note: true}, false, nil)
 	}
@@ -89,10 +90,5 @@ func (h *housekeeper) examineHost(d *brig.Diagnosis) {
 	if driver, _ := h.e.store.Driver(); driver == "copy" {
 		note("storage", "neither zfs nor overlayfs can be used: every container is a full copy of its image")
 	}
-	for _, w := range h.e.jails.Facts().Warnings {
-		note("cgroups", "%s", w)
-	}
-	for _, w := range hostNotes() {
-		note("host", "%s", w)
-	}
+	d.Findings = append(d.Findings, h.examineSystem(ctx)...)
 }

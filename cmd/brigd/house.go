@@ -92,7 +92,7 @@ func (s *sight) strays() (out []brig.StoredItem) {
 func (h *housekeeper) Examine(ctx context.Context, o brig.Examination) (*brig.Diagnosis, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := &brig.Diagnosis{Facts: h.facts(), Findings: []brig.Finding{}}
+	d := &brig.Diagnosis{Facts: h.facts(ctx), Findings: []brig.Finding{}}
 	problems, err := h.e.records.Verify(ctx)
 	if err != nil {
 		problems = append(problems, err.Error())
@@ -121,7 +121,7 @@ func (h *housekeeper) Examine(ctx context.Context, o brig.Examination) (*brig.Di
 	if err := h.e.networks.Examine(ctx, o.Fix, alive, d); err != nil {
 		return nil, err
 	}
-	h.examineHost(d)
+	h.examineHost(ctx, d)
 	return d, ctx.Err()
 }
 

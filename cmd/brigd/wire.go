@@ -98,6 +98,8 @@ type engine struct {
 	containers *brt.Containers
 	metrics    *metrics.Metrics // nil where nobody asked for them
 	platforms  []brig.Platform  // of images that nobody asks a platform for
+	ruleset    int              // devfs-ruleset
+	modules    bool             // load-modules
 	bad        []brig.BadRecord // that can't be loaded, when brigd started; the housekeeper's from then on
 	closers    []func() error
 }
@@ -113,7 +115,7 @@ func (e *engine) Close() error {
 
 // open makes the parts beneath c.Root. On an error it has closed what it made.
 func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, err error) {
-	e := &engine{bus: brt.NewBus(busSize), platforms: c.WantedPlatforms(goruntime.GOOS, goruntime.GOARCH)}
+	e := &engine{bus: brt.NewBus(busSize), ruleset: c.DevfsRuleset, modules: c.LoadModules, platforms: c.WantedPlatforms(goruntime.GOOS, goruntime.GOARCH)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
