@@ -132,7 +132,11 @@ func (h *bsdHost) ensure(w *brig.Network, o bridgeOptions) error {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), commandWait)
 	defer stop()
-	if err := h.kernel.Need(ctx, Modules...); err != nil {
+	need := Modules
+	if h.shared {
+		need = Modules[:1] // pf alone
+	}
+	if err := h.kernel.Need(ctx, need...); err != nil {
 		return errs.Wrap(err, "prepare for bridge networks")
 	}
 	if lacking := h.firewall(); len(lacking) > 0 {

@@ -135,7 +135,7 @@ func (h *bsdHost) firewall() (out []note) {
 func (h *bsdHost) notes(up bool) (out []note) {
 	out = h.firewall()
 	if h.shared {
-		return append(out, "containers share the host's network stack (freebsd-network): the host's own connections to published ports, and containers', go through brig-net")
+		return append(out, note{"containers share the host's network stack (freebsd-network): the host's own connections to published ports, and containers', go through brig-net", ""})
 	}
 	if up && h.sysctl("net.inet.ip.forwarding") != "1" {
 		out = append(out, note{"net.inet.ip.forwarding is off: containers don't reach other hosts", "sysctl net.inet.ip.forwarding=1; sysrc gateway_enable=YES"})
