@@ -8,9 +8,6 @@ PROGRAMS := brigd brig brig-shim brig-net
 ifeq ($(shell $(GO) env GOOS),freebsd)
 PROGRAMS += brig-jail
 endif
-ifneq ($(wildcard cmd/brig-mds/*.go),)
-PROGRAMS += brig-mds
-endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 

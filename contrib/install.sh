@@ -11,11 +11,9 @@ OS=${OS:-$(uname -s | tr '[:upper:]' '[:lower:]')}
 # list prints a mode, a source and a place for each file; a place that is not absolute is beneath PREFIX. hier(7): daemons in sbin, what only
 # programs run in libexec. A program that was not built is not installed. A file whose place ends in .sample is for the administrator to copy.
 list() {
-	for p in brigd brig-mds; do
-		[ ! -e "$BIN/$p" ] || echo "755 $BIN/$p sbin/$p"
-	done
+	echo "755 $BIN/brigd sbin/brigd"
 	echo "755 $BIN/brig bin/brig"
-	for p in brig-shim brig-net brig-jail; do
+	for p in brig-shim brig-net brig-mds brig-jail; do
 		[ ! -e "$BIN/$p" ] || echo "755 $BIN/$p libexec/brig/$p"
 	done
 	for page in man/*.[1-8]; do

@@ -24,15 +24,12 @@ var systemTools = []string{"pfctl"}
 // lookWait is for one program that is asked about the host.
 const lookWait = 30 * time.Second
 
-// ask runs a program and returns what it prints; "" if it fails, for then nothing is known.
-func ask(ctx context.Context, argv ...string) string {
+// ask runs a program and returns what it prints; not ok if it fails, for then nothing is known.
+func ask(ctx context.Context, argv ...string) (out string, ok bool) {
 	ctx, stop := context.WithTimeout(ctx, lookWait)
 	defer stop()
-	out, err := host.Run(ctx, argv...)
-	if err != nil {
-		return ""
-	}
-	return string(out)
+	text, err := host.Run(ctx, argv...)
+	return strings.TrimSpace(string(text)), err == nil
 }
 
 // setting is a sysctl(3)'s value as text. Numbers have four or eight bytes; those that are asked for here have four.
@@ -65,12 +62,12 @@ func (h *housekeeper) examineSystem(ctx context.Context) []brig.Finding {
 
 // lookAtHost gathers what hostcheck judges.
 func (h *housekeeper) lookAtHost(ctx context.Context) *hostcheck.Host {
-	out := &hostcheck.Host{LoadModules: h.e.modules, Ruleset: h.e.ruleset, Wanted: jailspec.Devices, Sysctls: map[string]string{}}
+	out := &hostcheck.Host{LoadModules: h.e.modules, Wanted: jailspec.Devices, Sysctls: map[string]string{}}
 	out.Running, _ = unix.Sysctl("kern.osrelease")
 	out.Version, _ = unix.Sysctl("kern.version")
 	out.Arch, _ = unix.Sysctl("hw.machine_arch")
-	out.Installed = strings.TrimSpace(ask(ctx, "freebsd-version", "-k"))
-	out.Userland = strings.TrimSpace(ask(ctx, "freebsd-version", "-u"))
+	out.Installed, _ = ask(ctx, "freebsd-version", "-k")
+	out.Userland, _ = ask(ctx, "freebsd-version", "-u")
 	for _, name := range hostcheck.Sysctls {
 		if value, ok := setting(name); ok {
 			out.Sysctls[name] = value
@@ -79,7 +76,9 @@ func (h *housekeeper) lookAtHost(ctx context.Context) *hostcheck.Host {
 	kernel := kmod.Host(false)
 	missing := func(names []string) []string { return slices.DeleteFunc(slices.Clone(names), kernel.Has) }
 	out.LinuxMissing, out.NetworkMissing = missing(jailer.LinuxModules), missing(network.Modules)
-	out.Rules = jailspec.ParseRuleset(ask(ctx, "devfs", "rule", "-s", strconv.Itoa(out.Ruleset), "show"))
+	if text, ok := ask(ctx, "devfs", "rule", "-s", strconv.Itoa(h.e.ruleset), "show"); ok {
+		out.Ruleset, out.Rules = h.e.ruleset, jailspec.ParseRuleset(text)
+	}
 	var status [][2]string
 	out.Driver, status = h.e.store.Driver()
 	for _, s := range status {
@@ -87,9 +86,11 @@ func (h *housekeeper) lookAtHost(ctx context.Context) *hostcheck.Host {
 			out.Pool = s[1]
 		}
 	}
-	if pools, err := hostcheck.ParsePools(ask(ctx, "zpool", "list", "-Hp", "-o", "name,health,capacity")); err == nil {
-		out.Pools = pools
+	if text, ok := ask(ctx, "zpool", "list", "-Hp", "-o", "name,health,capacity"); ok {
+		out.Pools, _ = hostcheck.ParsePools(text) // none if zpool says something else
 	}
-	out.NICs = hostcheck.ParseNICs(ask(ctx, "ifconfig", "-a"))
+	if text, ok := ask(ctx, "ifconfig", "-a"); ok {
+		out.NICs = hostcheck.ParseNICs(text)
+	}
 	return out
 }
