@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 GO=${GO:-go}
 # Those with anything of FreeBSD's own in them.
-[ $# -gt 0 ] || set -- ./internal/host ./internal/tarfs ./internal/records ./internal/journal ./internal/logfile ./zfsstore ./network ./network/keeper ./jailer/jailctl ./jailer/jailrun ./jailer/jailspec ./jailer/shim ./jailer ./runtime ./cmd/brigd
+[ $# -gt 0 ] || set -- ./internal/host ./internal/kmod ./internal/hostcheck ./internal/tarfs ./internal/records ./internal/journal ./internal/logfile ./zfsstore ./network ./network/keeper ./jailer/jailctl ./jailer/jailrun ./jailer/jailspec ./jailer/shim ./jailer ./runtime ./cmd/brigd
 if [ -z "${HOST:-}" ]; then
 	[ "$(uname -s)" = FreeBSD ] || { echo "test.sh: HOST=root@machine is not set" >&2; exit 2; }
 	exec "$GO" test -count=1 -timeout 20m "$@"
