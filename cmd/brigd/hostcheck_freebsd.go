@@ -44,7 +44,8 @@ func setting(name string) (string, bool) {
 // systemFacts are this system's, for a person to read.
 func (h *housekeeper) systemFacts(ctx context.Context) (out [][2]string) {
 	seen := h.lookAtHost(ctx)
-	out = append(out, [2]string{"kernel", seen.Running}, [2]string{"installed kernel", seen.Installed}, [2]string{"userland", seen.Userland})
+	out = append(out, [2]string{"kernel", seen.Running}, [2]string{"installed kernel", seen.Installed}, [2]string{"userland", seen.Userland},
+		[2]string{"advisories", "known up to " + hostcheck.LastRead})
 	for _, name := range hostcheck.Sysctls {
 		value, ok := seen.Sysctls[name]
 		if !ok {

@@ -13,8 +13,8 @@ type advisory struct {
 // supported are the releases that the newest advisory names, from the newest down: those that get fixes.
 var supported = []string{"15.1", "15.0", "14.5", "14.4"}
 
-// lastRead is the day of the newest advisories that are in the table.
-const lastRead = "2026-09-29"
+// LastRead is the day, year-month-day, of the newest advisories that are in the table.
+const LastRead = "2026-09-29"
 
 // advisories are from the texts at security.FreeBSD.org/advisories, NAME.asc, part "Corrected" and table "Correction details", as they stand in
 // the repository freebsd-doc (website/static/security/advisories, commit 1e8ead4f of 2026-09-29). Left out are those before 13.2, which brig

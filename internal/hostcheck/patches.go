@@ -68,7 +68,7 @@ func (j *judge) patches() {
 func (j *judge) released(v version) {
 	if to := successor(v); to != "" {
 		j.note("patches", "freebsd-update -r "+to+"-RELEASE upgrade",
-			"FreeBSD %s gets no fixes any more: %s of %s (%s) is not the only one that it lacks", v.release(), newest().name, lastRead, newest().what)
+			"FreeBSD %s gets no fixes any more: %s of %s (%s) is not the only one that it lacks", v.release(), newest().name, LastRead, newest().what)
 	}
 	j.lacking(func(a advisory) bool { return v.patch < a.fixed[v.release()] })
 }
