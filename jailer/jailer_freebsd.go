@@ -77,10 +77,15 @@ func New(cfg Config) (*Jailer, error) {
 	if err := j.linux(ctx); err != nil {
 		cfg.Log.Warn("programs for Linux can't run here", "err", err)
 	}
-	racct, _ := unix.SysctlUint32("kern.racct.enable") // a kernel without RACCT has no such name
 	vnet, _ := unix.SysctlUint32("kern.features.vimage")
-	j.host = &jailspec.Host{Release: int(release), Racct: racct == 1, Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, IsFile: isFile, FileMounts: jailspec.SafeFileMounts(int(release)), CPUs: runtime.NumCPU()}
+	j.host = &jailspec.Host{Release: int(release), Racct: racct(), Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, IsFile: isFile, FileMounts: jailspec.SafeFileMounts(int(release)), CPUs: runtime.NumCPU()}
 	return j, j.ensureRuleset(ctx)
+}
+
+// racct reports whether the kernel counts what jails use. The setting is a bool of one byte; a kernel without RACCT has no such name.
+func racct() bool {
+	b, err := unix.SysctlRaw("kern.racct.enable")
+	return err == nil && slices.ContainsFunc(b, func(c byte) bool { return c != 0 })
 }
 
 // maxRunDir leaves room in sun_path, 104 bytes, for a run directory's name and the socket's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -198,9 +199,7 @@ func (c *Containers) Top(ctx context.Context, ref string, psArgs []string) (brig
 	case !d.State.HasProcess():
 		return brig.Processes{}, errs.New(errs.Conflict, "container %s is not running", d.ID)
 	}
-	if len(psArgs) == 0 {
-		psArgs = []string{"-ef"}
-	}
+	psArgs = psWords(goruntime.GOOS, psArgs)
 	if err := checkPsArgs(psArgs); err != nil {
 		return brig.Processes{}, err
 	}
@@ -217,6 +216,18 @@ func (c *Containers) Top(ctx context.Context, ref string, psArgs []string) (brig
 		c.event(d, "top")
 	}
 	return p, err
+}
+
+// psWords are ps's arguments: -ef, docker's own if nobody asks for others, is another thing on FreeBSD, so that its columns are named there.
+func psWords(goos string, asked []string) []string {
+	own := len(asked) == 0 || len(asked) == 1 && asked[0] == "-ef"
+	switch {
+	case own && goos == "freebsd":
+		return []string{"-axww", "-o", "user=UID", "-o", "pid=PID", "-o", "ppid=PPID", "-o", "pcpu=C", "-o", "start=STIME", "-o", "tt=TTY", "-o", "time=TIME", "-o", "args=CMD"}
+	case own:
+		return []string{"-ef"}
+	}
+	return asked
 }
 
 // checkPsArgs refuses what would make ps print something other than a table with the column PID.

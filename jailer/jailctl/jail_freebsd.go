@@ -179,11 +179,36 @@ func Limits(jail string) (map[string]uint64, error) {
 
 // Links lists the interfaces of this process's network stack with what they have counted.
 func Links() ([]Link, error) {
-	b, err := unix.SysctlRaw("net.route", 0, 0, 3, 0) // any family, NET_RT_IFLIST, all interfaces
+	b, err := unix.SysctlRaw("net.routetable", 0, 0, 3, 0) // any family, NET_RT_IFLIST, all interfaces
 	if err != nil {
-		return nil, &callError{"sysctl net.route", err.(unix.Errno)}
+		return nil, &callError{"sysctl net.routetable", err.(unix.Errno)}
 	}
 	return ParseLinks(b)
+}
+
+// Loopback gives lo0 of this process's network stack 127.0.0.1, and brings it up (netintro(4), SIOCAIFADDR); ::1 comes by itself.
+func Loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return &callError{"socket", err.(unix.Errno)}
+	}
+	defer unix.Close(fd)
+	address := func(a ...byte) (out [16]byte) { // struct sockaddr_in
+		out[0], out[1] = 16, unix.AF_INET
+		copy(out[4:], a)
+		return out
+	}
+	arg := struct { // struct ifaliasreq, net/if.h
+		name             [16]byte
+		addr, peer, mask [16]byte
+		vhid             int32
+	}{addr: address(127, 0, 0, 1), mask: address(255, 0, 0, 0)}
+	copy(arg.name[:], "lo0")
+	const siocaifaddr = 0x8044692b // _IOW('i', 43, struct ifaliasreq); x/sys has an older one
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), siocaifaddr, uintptr(unsafe.Pointer(&arg))); e != 0 {
+		return &callError{"bring up lo0", e}
+	}
+	return nil
 }
 
 // OwnStack reports whether a jail has a network stack of its own. False for one that isn't there.

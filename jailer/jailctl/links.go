@@ -12,12 +12,13 @@ type Link struct {
 	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
-// ParseLinks reads the messages of sysctl(3) net.route.0.0.iflist: struct if_msghdr (net/if.h), the same since FreeBSD 11, with a struct
-// sockaddr_dl after it that has the name. Loopback is left out.
+// ParseLinks reads the messages of sysctl(3) net.routetable, NET_RT_IFLIST: struct if_msghdr (net/if.h), the same since FreeBSD 11, with a struct
+// sockaddr_dl after it that has the name. Loopback is left out, and so is what each network stack has for pf(4) and IPsec, pflog0 and enc0.
 func ParseLinks(b []byte) (out []Link, err error) {
 	const (
-		infoType, loopback = 0xe, 0x8 // RTM_IFINFO, IFF_LOOPBACK
-		data, size         = 16, 152  // where struct if_data is, and its size
+		infoType, loopback = 0xe, 0x8   // RTM_IFINFO, IFF_LOOPBACK
+		pflog, enc         = 0xf6, 0xf4 // net/if_types.h
+		data, size         = 16, 152    // where struct if_data is, and its size
 	)
 	e := binary.LittleEndian
 	for len(b) > 0 {
@@ -41,7 +42,7 @@ func ParseLinks(b []byte) (out []Link, err error) {
 		if len(dl) < 8+nameLen {
 			return nil, errors.New("the name of an interface in the kernel's list is cut off")
 		}
-		if e.Uint32(m[8:])&loopback != 0 {
+		if kind := m[data]; e.Uint32(m[8:])&loopback != 0 || kind == pflog || kind == enc {
 			continue
 		}
 		at := func(off int) uint64 { return e.Uint64(m[data+off:]) }

@@ -2,6 +2,7 @@ package jailctl
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 )
 
@@ -23,8 +24,10 @@ func message(kind byte, flags uint32, name string, counts map[int]uint64) []byte
 func TestParseLinks(t *testing.T) {
 	lo := message(0xe, 0x8049, "lo0", nil)
 	eth := message(0xe, 0x8843, "eth0", map[int]uint64{24: 1, 32: 2, 40: 3, 48: 4, 64: 5, 72: 6, 96: 7, 104: 8})
+	log := message(0xe, 0, "pflog0", nil)
+	log[16] = 0xf6
 	addr := message(0xc, 0, "", nil) // an address, which has another structure
-	list := append(append(append([]byte(nil), lo...), eth...), addr...)
+	list := slices.Concat(lo, eth, log, addr)
 	got, err := ParseLinks(list)
 	want := Link{Name: "eth0", RxPackets: 1, RxErrors: 2, TxPackets: 3, TxErrors: 4, RxBytes: 5, TxBytes: 6, RxDropped: 7, TxDropped: 8}
 	if err != nil || len(got) != 1 || got[0] != want {

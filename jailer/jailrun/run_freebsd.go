@@ -163,7 +163,7 @@ func enter(o Options) error {
 }
 
 func attachAndExecute(o Options) error {
-	p, err := processOf(o)
+	p, alone, err := processOf(o)
 	if err != nil {
 		return err
 	}
@@ -188,6 +188,11 @@ func attachAndExecute(o Options) error {
 	}
 	if err := jailctl.Attach(jid); err != nil {
 		return err
+	}
+	if alone {
+		if err := jailctl.Loopback(); err != nil {
+			return err
+		}
 	}
 	if p.NoNewPrivileges {
 		if err := jailctl.NoNewPrivileges(); err != nil {
@@ -224,13 +229,15 @@ func attachAndExecute(o Options) error {
 	return err
 }
 
-func processOf(o Options) (*jailspec.Process, error) {
+// processOf reads what to execute. alone says that it is the first in a network stack that nobody else has prepared.
+func processOf(o Options) (p *jailspec.Process, alone bool, err error) {
 	if o.Process != "" {
-		var p jailspec.Process
-		return &p, readJSON(o.Process, &p)
+		p = new(jailspec.Process)
+		return p, false, readJSON(o.Process, p)
 	}
 	var b jailspec.Bundle
-	return &b.Main, readJSON(BundleName, &b)
+	err = readJSON(BundleName, &b)
+	return &b.Main, b.Alone, err
 }
 
 // execute tries each place where the program may be. The errors are those of execvp(3).

@@ -11,8 +11,9 @@ import (
 	"github.com/brigd/brig/jailer/ocispec"
 )
 
-// readOnlyRoot is where, in the run directory, a root is mounted again that nobody may write to.
-const readOnlyRoot = "root"
+// rootAgain is where, in the run directory, a root is mounted again by nullfs(5). There is no namespace of mounts: a jail's are made there, so that
+// who looks at the root itself, for docker diff, cp, commit and export, sees none of them, as on Linux.
+const rootAgain = "root"
 
 // OwnFiles, in the run directory, has the engine's own files, and OwnFilesAt shows them in the jail, where files can't be mounted.
 const (
@@ -29,21 +30,18 @@ var ownFiles = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 func SafeFileMounts(release int) bool { return release >= 1500000 }
 
 // rootOf is the jail's path on the host.
-func rootOf(in *Input) string {
-	if in.Jail.Spec.ReadOnly {
-		return path.Join(in.Jail.Dir, readOnlyRoot)
-	}
-	return in.Jail.Root
-}
+func rootOf(in *Input) string { return path.Join(in.Jail.Dir, rootAgain) }
 
 // mounts lists all that is mounted in the jail, from the host. Docker's masked and read-only paths have no counterpart: linprocfs(5) and
 // linsysfs(5) show nothing of the host that a jail may not see, and nothing in them can be written.
 func mounts(in *Input, b *Bundle) ([]string, error) {
 	j := in.Jail
 	b.Root, b.Path = j.Root, rootOf(in)
+	again := Mount{Type: "nullfs", From: j.Root, Target: b.Path, Outside: true}
 	if j.Spec.ReadOnly {
-		b.Mounts = append(b.Mounts, Mount{Type: "nullfs", From: j.Root, Target: b.Path, Outside: true, Options: [][2]string{{"ro", ""}}})
+		again.Options = [][2]string{{"ro", ""}}
 	}
+	b.Mounts = append(b.Mounts, again)
 	own := map[string]bool{}
 	for _, m := range j.Mounts {
 		own[path.Clean(m.Target)] = true

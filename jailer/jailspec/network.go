@@ -16,6 +16,7 @@ func network(in *Input, b *Bundle) ([]string, error) {
 			return []string{"The kernel has no VNET: a container without a network has no loopback addresses either."}, nil
 		}
 		b.number("vnet", sysNew)
+		b.Alone = true
 	}
 	return nil, nil
 }

@@ -37,13 +37,14 @@ type Input struct {
 type Bundle struct {
 	Name   string   // of the jail, with its parents': PARENT.NAME
 	Root   string   // its root file system on the host
-	Path   string   // what it sees as its root: Root, or where that is mounted again read-only
+	Path   string   // what it sees as its root: where Root is mounted again
 	Params []Param  // for jail_set(2), the name among them
 	Mounts []Mount  // made on the host before the jail, unmounted in reverse
 	Links  []Link   `json:",omitempty"` // made before the mounts
 	Rules  []string // rctl(8) rules, whole
 	CPUs   string   // cpuset(1) list; "": all
 	Main   Process
+	Alone  bool `json:",omitempty"` // it has a network stack of its own, whose lo0 nobody else brings up
 }
 
 // Kind is the type of a parameter's value.
