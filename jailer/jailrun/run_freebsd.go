@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -216,6 +217,7 @@ func attachAndExecute(o Options) error {
 		}
 	}
 	syscall.Umask(0o022)
+	signal.Notify(make(chan os.Signal, 1)) // what is handled here has its default in the child: brigd may have been started with signals that are ignored
 	if err := setLimits(p.Limits); err != nil {
 		return err
 	}
