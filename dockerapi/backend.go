@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/elfcheck"
 )
 
 // The interfaces below are what the handlers ask of the engine. Every ref is a name, an ID, or a unique prefix of an ID.
@@ -130,6 +131,14 @@ type ACIs interface {
 	ImportACI(ctx context.Context, r brig.ACIImport, progress func(brig.Progress)) (*brig.ACIImported, error)
 	// ExportLayered writes a tar of ACIs, uncompressed, one for each layer of the image, from the lowest up.
 	ExportLayered(ctx context.Context, ref string, w io.Writer) error
+}
+
+// Variants knows the images of several platforms that have one name, and how they will do.
+type Variants interface {
+	// ImageFor returns what ref means for a platform. NotFound, in dockerd's words, if it means nothing, or something for other platforms.
+	ImageFor(ctx context.Context, ref, platform string) (*brig.ImageInfo, error)
+	// CheckImage looks at an image for a host as elfcheck.ParseHost reads it; "" is this one. It executes nothing of the image.
+	CheckImage(ctx context.Context, ref, platform, host string) (*elfcheck.Report, error)
 }
 
 // Trust keeps the keys that may sign ACIs. A prefix is one of ACI names; "" stands for all of them.

@@ -22,6 +22,7 @@ func (s *Server) brigRoutes() []route {
 		{"GET", "/brig/v1/images/{name:.*}/aci", s.aciExport, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/acis", s.aciExportLayered, unversioned},
 		{"GET", "/brig/v1/images/{name:.*}/manifest", s.aciManifest, unversioned},
+		{"GET", "/brig/v1/images/{name:.*}/check", s.imageCheck, unversioned},
 		{"GET", "/brig/v1/trust", s.trustList, unversioned},
 		{"POST", "/brig/v1/trust", s.trustAdd, unversioned},
 		{"POST", "/brig/v1/trust/find", s.trustFind, unversioned},
@@ -130,4 +131,17 @@ func (s *Server) aciManifest(ctx context.Context, r *request) (response, error) 
 		return nil, err
 	}
 	return asBytes("application/json", b), nil
+}
+
+// imageCheck says how an image will do on the host that the query names; without one, on this.
+func (s *Server) imageCheck(ctx context.Context, r *request) (response, error) {
+	platform, err := s.platform(r)
+	if err != nil {
+		return nil, err
+	}
+	report, err := s.Variants.CheckImage(ctx, r.vars["name"], platform, r.query.Get("host"))
+	if err != nil {
+		return nil, err
+	}
+	return asJSON(http.StatusOK, report), nil
 }

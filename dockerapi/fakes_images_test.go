@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/elfcheck"
 	"github.com/brigd/brig/internal/errs"
 )
 
@@ -55,6 +56,23 @@ func (f *imageShelf) ImageGet(_ context.Context, ref string) (*brig.ImageInfo, e
 	}
 	i := f.images[n]
 	return &i, nil
+}
+
+func (f *imageShelf) ImageFor(ctx context.Context, ref, platform string) (*brig.ImageInfo, error) {
+	i, err := f.ImageGet(ctx, ref)
+	if err == nil && platform != "" && !brig.ParsePlatform(platform).Suits(i.Platform) {
+		err = errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, i.Platform, platform)
+	}
+	return i, err
+}
+
+func (f *imageShelf) CheckImage(ctx context.Context, ref, platform, host string) (*elfcheck.Report, error) {
+	i, err := f.ImageFor(ctx, ref, platform)
+	if err != nil {
+		return nil, err
+	}
+	h, err := elfcheck.ParseHost(host, "amd64")
+	return &elfcheck.Report{Image: ref, ID: string(i.ID), Host: h.String(), Verdict: elfcheck.Degraded}, err
 }
 
 func (f *imageShelf) ImageRemove(_ context.Context, ref string, force, _ bool) ([]brig.ImageDeleted, error) {
@@ -367,7 +385,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Updates: u, Meter: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{},
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{},
 	}})
 	if err != nil {
 		t.Fatal(err)

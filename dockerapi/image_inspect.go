@@ -68,12 +68,13 @@ type healthDoc struct {
 	Retries                                       int           `json:",omitempty"`
 }
 
-// imageInspect tolerates the parameter manifests: brig keeps one platform of an image, so there is no list to show.
+// imageInspect tolerates the parameter manifests: brig keeps each platform as an image of its own, so there is no list to show.
 func (s *Server) imageInspect(ctx context.Context, r *request) (response, error) {
-	if err := s.onPlatform(ctx, r, 49, r.vars["name"]); err != nil {
+	names, err := s.onPlatform(ctx, r, 49, r.vars["name"])
+	if err != nil {
 		return nil, err
 	}
-	i, err := s.Images.ImageGet(ctx, r.vars["name"])
+	i, err := s.Images.ImageGet(ctx, names[0])
 	if err != nil {
 		return nil, err
 	}

@@ -40,20 +40,25 @@ func (r *request) platformDoc(since Version) (*brig.Platform, error) {
 	return &out, nil
 }
 
-// onPlatform refuses refs whose image, of which brig keeps one platform, isn't made for the one that the request asks for.
-func (s *Server) onPlatform(ctx context.Context, r *request, since Version, refs ...string) error {
+// onPlatform returns refs as they stand, or the ID of what one means for the platform that the request asks for if it means something else to others.
+func (s *Server) onPlatform(ctx context.Context, r *request, since Version, refs ...string) ([]string, error) {
 	want, err := r.platformDoc(since)
 	if err != nil || want == nil {
-		return err
+		return refs, err
 	}
-	for _, ref := range refs {
-		i, err := s.Images.ImageGet(ctx, ref)
+	out := make([]string, len(refs))
+	for n, ref := range refs {
+		first, err := s.Images.ImageGet(ctx, ref)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !want.Suits(i.Platform) {
-			return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, i.Platform, want.Normal())
+		i, err := s.Variants.ImageFor(ctx, ref, want.String())
+		if err != nil {
+			return nil, err
+		}
+		if out[n] = ref; i.ID != first.ID {
+			out[n] = string(i.ID)
 		}
 	}
-	return nil
+	return out, nil
 }

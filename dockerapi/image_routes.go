@@ -70,10 +70,11 @@ func (s *Server) imageRemove(ctx context.Context, r *request) (response, error) 
 }
 
 func (s *Server) imageHistory(ctx context.Context, r *request) (response, error) {
-	if err := s.onPlatform(ctx, r, 48, r.vars["name"]); err != nil {
+	names, err := s.onPlatform(ctx, r, 48, r.vars["name"])
+	if err != nil {
 		return nil, err
 	}
-	lines, err := s.Images.ImageHistory(ctx, r.vars["name"])
+	lines, err := s.Images.ImageHistory(ctx, names[0])
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/elfcheck"
 	"github.com/brigd/brig/internal/errs"
 )
 
@@ -361,5 +362,32 @@ func TestACIList(t *testing.T) {
 	}
 	if g := got[0]; g.ID != "sha256:new" || g.ACI.Name != "example.com/app" || g.ACI.ID != "sha512-1" || !slices.Contains(g.Tags, "app:1") {
 		t.Errorf("%+v", g)
+	}
+}
+
+// The host goes with the query, and so does the platform, as in a create.
+func TestImageCheck(t *testing.T) {
+	d := newDaemon(t)
+	d.images.images = shelfOfFour()
+	var got elfcheck.Report
+	if err := json.Unmarshal([]byte(d.want(t, 200, "GET", "/brig/v1/images/reg:5000/x/app:1/check?host=freebsd/13.2&platform=amd64", nil)), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Image != "reg:5000/x/app:1" || got.ID != "sha256:new" || got.Host != "freebsd/13.2/amd64" || got.Verdict != elfcheck.Degraded {
+		t.Errorf("%+v", got)
+	}
+	for path, want := range map[string]string{
+		"app:1/check?host=beos":                         "400 host \"beos\": its system is neither freebsd nor linux",
+		"app:1/check?host=linux&platform=nonsense":      "400 \"nonsense\": unknown operating system or architecture",
+		"app:1/check?host=linux&platform=linux/riscv64": "404 image with reference app:1 was found but its platform (linux/amd64) does not match",
+		"x/check?host=linux":                            "404 No such image: x",
+	} {
+		status := 400
+		if strings.HasPrefix(want, "404") {
+			status = 404
+		}
+		if msg := d.message(t, status, "GET", "/brig/v1/images/"+path, nil); !strings.HasPrefix(msg, want[4:]) {
+			t.Errorf("%s: %q, want %q", path, msg, want)
+		}
 	}
 }

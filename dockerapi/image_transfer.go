@@ -78,7 +78,8 @@ func (s *Server) save(ctx context.Context, r *request, refs []string) (response,
 	if len(refs) == 0 {
 		return nil, errs.New(errs.Invalid, "no image names given")
 	}
-	if err := s.onPlatform(ctx, r, 48, refs...); err != nil {
+	refs, err := s.onPlatform(ctx, r, 48, refs...)
+	if err != nil {
 		return nil, err
 	}
 	return asStream("application/x-tar", func(w io.Writer) error { return s.Transfers.Save(ctx, refs, w) }), nil

@@ -52,10 +52,18 @@ func TestPlatformMismatch(t *testing.T) {
 	asked := docker(t, "create", "--platform", other, image("multi"))
 	made(t, strings.TrimSpace(asked.Out))
 	equal(t, "no warning when asked for", asked.Err, "")
-	// The command pulls what is missing, and so gets the right one.
+	// The command pulls what is missing, and so gets the right one; the other is still there for who asks for it.
 	id := made(t, ok(t, "create", "-q", "--platform", "linux/"+runtime.GOARCH, image("multi")))
 	equal(t, "container's image", inspect(t, inspect(t, id, "{{.Image}}"), "{{.Architecture}}"), runtime.GOARCH)
 	equal(t, "container's platform", inspect(t, id, "{{.Platform}}"), "linux")
+	if bed.server.Owned {
+		both := made(t, ok(t, "create", "--pull", "never", "--platform", other, image("multi")))
+		equal(t, "the other's image", inspect(t, inspect(t, both, "{{.Image}}"), "{{.Architecture}}"), foreign())
+		for _, arch := range []string{runtime.GOARCH, foreign()} {
+			equal(t, "inspect --platform", ok(t, "image", "inspect", "--platform", "linux/"+arch, "-f", "{{.Architecture}}", image("multi")), arch)
+		}
+		equal(t, "without a platform", inspect(t, image("multi"), "{{.Architecture}}"), runtime.GOARCH)
+	}
 }
 
 // The environment variable is the command's, and means --platform.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/brigd/brig/internal/blobs"
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/elfcheck"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/trust"
 )
@@ -24,7 +25,10 @@ const (
 )
 
 // refRecord is the value of a reference's record.
-type refRecord struct{ Image brig.Digest }
+type refRecord struct {
+	Image  brig.Digest
+	Others []brig.Digest `json:",omitempty"` // as Images.others
+}
 
 // ImagesConfig is what Images needs. All fields but Backoff, Leftovers, Version and UnsignedACIs must be set.
 type ImagesConfig struct {
@@ -45,8 +49,9 @@ type ImagesConfig struct {
 	Bus       *Bus
 	Observer  Observer // nil: nothing is measured
 	Log       *slog.Logger
-	Spool     string        // directory for temporary files of load; made if missing
-	Host      brig.Platform // what an image must be made for if a request says only half of it
+	Spool     string               // directory for temporary files of load; made if missing
+	Host      brig.Platform        // what an image must be made for if a request says only half of it
+	Machine   func() elfcheck.Host // what images are checked for; for CheckImage alone
 	// UnsignedACIs says which ACIs may come in without a signature: "files" those that a client sends, "all" also what is downloaded, else none.
 	UnsignedACIs string
 	Version      string          // of brig, for the images that it makes; "" if it isn't to be told
@@ -92,6 +97,7 @@ type Images struct {
 	mu        sync.Mutex // guards the rest
 	images    map[brig.Digest]*imageEntry
 	refs      refTable
+	others    map[string][]brig.Digest   // what a reference meant before, for other platforms than now; some may have been removed
 	known     map[brig.Digest]brig.Layer // chains that are in the store and held, with where their bytes are
 	flights   map[brig.Digest]*flight    // by chain, while they are being made
 	users     func() []ImageUser
@@ -129,7 +135,7 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 	if c.Observer == nil {
 		c.Observer = unobserved{}
 	}
-	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, known: map[brig.Digest]brig.Layer{},
+	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, others: map[string][]brig.Digest{}, known: map[brig.Digest]brig.Layer{},
 		flights: map[brig.Digest]*flight{}, temporary: map[brig.RID]bool{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
 		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads), applying: newSlots(maxApplies)}
 	i.chains = newKeeper(i.dropChain)
@@ -195,6 +201,7 @@ func (i *Images) load(ctx context.Context) error {
 			return errs.New(errs.Internal, "load reference %s: its image %s has no record", r.Key, ref.Image)
 		}
 		i.refs[r.Key] = ref.Image
+		i.others[r.Key] = ref.Others
 	}
 	return nil
 }
@@ -300,12 +307,20 @@ func (i *Images) Count() int {
 }
 
 // ImageGet returns one image. NotFound, with dockerd's words.
-func (i *Images) ImageGet(_ context.Context, ref string) (*brig.ImageInfo, error) {
+func (i *Images) ImageGet(ctx context.Context, ref string) (*brig.ImageInfo, error) {
+	return i.ImageFor(ctx, ref, "")
+}
+
+// ImageFor returns the image that ref means for a platform, "" for any. Errors are as With's.
+func (i *Images) ImageFor(_ context.Context, ref, platform string) (*brig.ImageInfo, error) {
 	users := i.getUsers()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	e, _, err := i.find(ref)
+	e, err := i.findFor(ref, platform)
 	if err != nil {
+		return nil, err
+	}
+	if err := i.checkPlatform(e.img, ref, platform); err != nil {
 		return nil, err
 	}
 	info := &brig.ImageInfo{Image: *e.img}

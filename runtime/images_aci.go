@@ -213,12 +213,19 @@ func (i *Images) recordACI(ctx context.Context, id brig.Digest, aciID string) er
 	return nil
 }
 
-// writeACI writes the image's flat ACI from a temporary clone. The caller holds a lease.
-func (i *Images) writeACI(ctx context.Context, img *brig.Image, w io.Writer) (err error) {
+// writeACI writes the image's flat ACI. The caller holds a lease.
+func (i *Images) writeACI(ctx context.Context, img *brig.Image, w io.Writer) error {
 	manifest, err := i.Blobs.Get(img.ACI.Manifest)
 	if err != nil {
 		return errs.Wrap(err, "appc manifest of image %s", shortDigest(img.ID))
 	}
+	return i.withTree(ctx, img, func(root string) error {
+		return errs.Wrap(i.Converter.WriteACI(ctx, w, manifest, root), "write the ACI of image %s", shortDigest(img.ID))
+	})
+}
+
+// withTree calls use with the root directory of a temporary clone of the image. The caller holds a lease.
+func (i *Images) withTree(ctx context.Context, img *brig.Image, use func(root string) error) (err error) {
 	var u undo.Stack
 	defer u.Run(ctx, &err)
 	rid := brig.NewRID()
@@ -239,7 +246,7 @@ func (i *Images) writeACI(ctx context.Context, img *brig.Image, w io.Writer) (er
 	if err != nil {
 		return errs.Wrap(err, "mount image %s", shortDigest(img.ID))
 	}
-	return errs.Wrap(i.Converter.WriteACI(ctx, w, manifest, root), "write the ACI of image %s", shortDigest(img.ID))
+	return use(root)
 }
 
 // ExportACI writes the image as a flat, uncompressed ACI, whose sha512 is the image's ACI ID.

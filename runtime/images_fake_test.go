@@ -426,7 +426,11 @@ func (d *dock) shut() {
 
 // publish puts an image into the registry; each layer is given as its content. It returns the image's ID.
 func (d *dock) publish(ref string, layers ...string) brig.Digest {
-	c := imgConfig{Created: "2026-01-02T03:04:05Z", Architecture: "amd64", OS: "linux", Labels: map[string]string{"of": ref}}
+	return d.publishFor("amd64", ref, layers...)
+}
+
+func (d *dock) publishFor(arch, ref string, layers ...string) brig.Digest {
+	c := imgConfig{Created: "2026-01-02T03:04:05Z", Architecture: arch, OS: "linux", Labels: map[string]string{"of": ref}}
 	remote := &brig.Remote{Ref: ref}
 	for _, content := range layers {
 		c.RootFS.Diffs = append(c.RootFS.Diffs, brig.DigestOf([]byte(content)))

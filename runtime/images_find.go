@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +57,7 @@ func (i *Images) search(prefix string) (found *imageEntry) {
 // NotFound: no such image, or only one for another platform. use must not call With, ImageRemove or Pull of the same image.
 func (i *Images) With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error {
 	i.mu.Lock()
-	e, err := i.pin(ctx, ref)
+	e, err := i.pin(ctx, ref, platform)
 	if err != nil {
 		i.mu.Unlock()
 		return err
@@ -71,9 +72,9 @@ func (i *Images) With(ctx context.Context, ref, platform string, use func(*brig.
 }
 
 // pin finds an image and keeps it from being removed until unpin. It waits for a removal under way, since that may fail. mu is held.
-func (i *Images) pin(ctx context.Context, ref string) (*imageEntry, error) {
+func (i *Images) pin(ctx context.Context, ref, platform string) (*imageEntry, error) {
 	for {
-		e, _, err := i.find(ref)
+		e, err := i.findFor(ref, platform)
 		if err != nil {
 			return nil, err
 		}
@@ -109,15 +110,54 @@ func (i *Images) checkPlatform(img *brig.Image, ref, platform string) error {
 	if platform == "" {
 		return nil
 	}
-	want := brig.ParsePlatform(platform)
-	if want.Architecture == "" {
-		want.Architecture, want.Variant = i.Host.Architecture, i.Host.Variant
-	}
+	want := i.wanted(platform)
 	if want.Suits(img.Platform) {
 		return nil
 	}
 	return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
 		ref, img.Platform, want.Normal())
+}
+
+// wanted reads a platform; what it doesn't say of the architecture is the host's.
+func (i *Images) wanted(platform string) brig.Platform {
+	p := brig.ParsePlatform(platform)
+	if p.Architecture == "" {
+		p.Architecture, p.Variant = i.Host.Architecture, i.Host.Variant
+	}
+	return p
+}
+
+// findFor finds what ref means for a platform, "" for any: a name that was pulled for several means the last one, and each of the others to who asks
+// for its platform. If there is none for it, it is what ref means. mu is held.
+func (i *Images) findFor(ref, platform string) (*imageEntry, error) {
+	e, name, err := i.find(ref)
+	if err != nil || platform == "" || name == "" {
+		return e, err
+	}
+	want := i.wanted(platform)
+	if want.Suits(e.img.Platform) {
+		return e, nil
+	}
+	for _, id := range i.others[name] {
+		if o := i.images[id]; o != nil && want.Suits(o.img.Platform) {
+			return o, nil
+		}
+	}
+	return e, nil
+}
+
+// before lists what ref has meant for other platforms than img's, one for each, if it means img from now on. mu is held.
+func (i *Images) before(ref string, img *brig.Image) (out []brig.Digest) {
+	had := []brig.Platform{img.Platform.Normal()}
+	for _, id := range append([]brig.Digest{i.refs[ref]}, i.others[ref]...) {
+		e := i.images[id]
+		if e == nil || slices.Contains(had, e.img.Platform.Normal()) {
+			continue
+		}
+		had = append(had, e.img.Platform.Normal())
+		out = append(out, id)
+	}
+	return out
 }
 
 // ImageTag gives an image one more name, which another image may lose by it.
@@ -140,10 +180,11 @@ func (i *Images) ImageTag(ctx context.Context, ref, repo, tag string) error {
 	if err != nil {
 		return err
 	}
-	if err := i.Records.Put(ctx, []brig.Record{rec, refPut(named.String(), img.ID)}, nil); err != nil {
+	if err := i.Records.Put(ctx, []brig.Record{rec, refPut(named.String(), img.ID, nil)}, nil); err != nil {
 		return errs.Wrap(err, "tag image %s", ref)
 	}
 	i.mu.Lock()
+	delete(i.others, named.String())
 	e.img = &img
 	i.refs[named.String()] = e.img.ID
 	i.mu.Unlock()
@@ -151,8 +192,8 @@ func (i *Images) ImageTag(ctx context.Context, ref, repo, tag string) error {
 	return nil
 }
 
-func refPut(ref string, id brig.Digest) brig.Record {
-	v, _ := json.Marshal(refRecord{id}) // a struct of strings has no way to fail
+func refPut(ref string, id brig.Digest, others []brig.Digest) brig.Record {
+	v, _ := json.Marshal(refRecord{id, others}) // a struct of strings has no way to fail
 	return brig.Record{Kind: kindRef, Key: ref, Value: v}
 }
 
@@ -177,9 +218,10 @@ func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (mo
 	i.mu.Lock()
 	old = i.images[img.ID] // it may have come or gone meanwhile; either way what it names is synced
 	moved = map[string]brig.Digest{}
+	others := map[string][]brig.Digest{}
 	for _, r := range refs {
 		if i.refs[r] != img.ID {
-			moved[r] = i.refs[r]
+			moved[r], others[r] = i.refs[r], i.before(r, img)
 		}
 	}
 	i.mu.Unlock()
@@ -192,7 +234,7 @@ func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (mo
 		puts = append(puts, r)
 	}
 	for r := range moved {
-		puts = append(puts, refPut(r, img.ID))
+		puts = append(puts, refPut(r, img.ID, others[r]))
 	}
 	if len(puts) == 0 {
 		return moved, nil
@@ -209,7 +251,7 @@ func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (mo
 	}
 	i.mu.Lock()
 	for r := range moved {
-		i.refs[r] = img.ID
+		i.refs[r], i.others[r] = img.ID, others[r]
 	}
 	i.mu.Unlock()
 	return moved, nil

@@ -188,6 +188,7 @@ func (i *Images) forget(ctx context.Context, r *removal) error {
 	defer i.mu.Unlock()
 	for _, ref := range r.untag {
 		delete(i.refs, ref)
+		delete(i.others, ref)
 	}
 	if r.whole {
 		delete(i.images, r.img.ID)

@@ -118,11 +118,12 @@ func (i *Images) nameDigest(ctx context.Context, id brig.Digest, ref string) err
 	if skip {
 		return nil
 	}
-	if err := i.Records.Put(ctx, []brig.Record{refPut(ref, id)}, nil); err != nil {
+	if err := i.Records.Put(ctx, []brig.Record{refPut(ref, id, nil)}, nil); err != nil {
 		return errs.Wrap(err, "record the digest of a pushed image")
 	}
 	i.mu.Lock()
 	i.refs[ref] = id
+	delete(i.others, ref)
 	i.mu.Unlock()
 	return nil
 }

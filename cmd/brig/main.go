@@ -37,6 +37,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVarP(&host, "host", "H", host, "brigd's socket, unix://PATH or tcp://ADDRESS:PORT (default: $BRIG_HOST)")
-	root.AddCommand(gcCommand(&host), doctorCommand(&host), imageCommand(&host), trustCommand(&host), untrustCommand(&host), convertCommand())
+	root.AddCommand(gcCommand(&host), doctorCommand(&host), imageCommand(&host), trustCommand(&host), untrustCommand(&host), convertCommand(), checkCommand(&host))
 	return root
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brigd/brig/internal/elfcheck"
 	"github.com/brigd/brig/internal/errs"
 )
 
@@ -33,4 +35,14 @@ func sharesStack(mode string) (bool, error) {
 		return false, errs.New(errs.NotImplemented, "freebsd-network: the kernel has no VNET (options VIMAGE)")
 	}
 	return mode == "shared" || vnet != 1, nil
+}
+
+// machine is this host as images are checked for it: sysctl(3), kern.osrelease, kern.osreldate, and what loading linux64 leaves as it was.
+func machine() elfcheck.Host {
+	name, _ := unix.Sysctl("kern.osrelease") // both are there on every FreeBSD
+	version, _ := unix.SysctlUint32("kern.osreldate")
+	h := elfcheck.FreeBSDHost(name, int(version), runtime.GOARCH)
+	brand, err := unix.SysctlUint32("kern.elf64.fallback_brand")
+	h.Brand, h.BrandKnown = int(int32(brand)), err == nil
+	return h
 }

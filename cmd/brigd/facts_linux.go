@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/elfcheck"
 )
 
 // memory returns the host's RAM in bytes.
@@ -56,4 +59,16 @@ func (h *housekeeper) examineSystem(context.Context) (out []brig.Finding) {
 		out = append(out, brig.Finding{Check: "host", Subject: "host", Problem: "brigd lacks CAP_SYS_RESOURCE: limits above its own are reduced", Note: true})
 	}
 	return out
+}
+
+// machine is this host as images are checked for it. What binfmt_misc has may change.
+func machine() elfcheck.Host {
+	var entries []string
+	files, _ := filepath.Glob("/proc/sys/fs/binfmt_misc/*") // a pattern without faults has no error
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil { // register can't be read
+			entries = append(entries, string(b))
+		}
+	}
+	return elfcheck.Host{OS: "linux", Arch: runtime.GOARCH, Emulates: elfcheck.Emulated(entries)}
 }

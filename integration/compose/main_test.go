@@ -90,6 +90,9 @@ func run(m *testing.M) (code int, err error) {
 	bed.cli.Host = bed.server.Host
 	defer func() { err = errors.Join(err, stopServer(bed.server)) }()
 	for name := range set {
+		if name == "multi:latest" {
+			continue // the project platforms wants it to be pulled
+		}
 		if r := bed.cli.Run(starting, nil, "pull", "-q", bed.reg+"/"+name); r.Code != 0 {
 			return 1, fmt.Errorf("%s\n%s", r, testbed.LogEnd(bed.server.Log))
 		}
@@ -107,7 +110,7 @@ func projectImages(ctx context.Context) (images.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"busybox:latest", "busybox:2", "user:latest", "health:latest"} {
+	for _, name := range []string{"busybox:latest", "busybox:2", "user:latest", "health:latest", "multi:latest"} {
 		set[name] = small[name]
 	}
 	return set, nil

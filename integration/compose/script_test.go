@@ -18,7 +18,8 @@ import (
 const patience = 90 * time.Second
 
 // A step of a script is a line "$ COMMAND ARGS", and in the lines after it what the command has to print. "$ ~ COMMAND" is tried again until it
-// prints that. Lines with # are for the reader; "#v1" at the top says that docker-compose 1.29 must give the same.
+// prints that. Lines with # are for the reader; "#v1" at the top says that docker-compose 1.29 must give the same,
+// "#brig: WHY" that it is for brig alone.
 //
 // In a command, $REG is the registry, $DIR the project's folder, and @web or @web.2 the id of a container of that service. Quotes group words. A line "brig| TEXT" or
 // "dockerd| TEXT" is expected of that server alone; why they differ stands above the step.
