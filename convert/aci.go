@@ -10,9 +10,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/appc/spec/schema"
-
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/podspec"
 	"github.com/brigd/brig/internal/tarfs"
 )
 
@@ -29,16 +28,12 @@ var stdio = [...]struct{ name, target string }{
 // the tree lacks. The same manifest and tree always give the same bytes. Since the tree is whole, a manifest with dependencies or a
 // path whitelist is written without them. Invalid: manifest is no image manifest.
 func (c *Converter) WriteACI(ctx context.Context, w io.Writer, manifest []byte, root string) error {
-	var im schema.ImageManifest
-	if err := json.Unmarshal(manifest, &im); err != nil {
-		return errs.New(errs.Invalid, "write ACI: the manifest is not valid: %w", err)
+	if _, _, err := podspec.ParseImage(manifest); err != nil {
+		return errs.Wrap(err, "write ACI: the manifest is not valid")
 	}
-	if len(im.Dependencies) > 0 || len(im.PathWhitelist) > 0 {
-		im.Dependencies, im.PathWhitelist = nil, nil
-		var err error
-		if manifest, err = json.Marshal(im); err != nil {
-			return errs.New(errs.Invalid, "write ACI: the manifest is not valid: %w", err)
-		}
+	manifest, err := flatManifest(manifest)
+	if err != nil {
+		return err
 	}
 	tw := tar.NewWriter(w)
 	h := &tar.Header{Name: "manifest", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(manifest)), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
@@ -55,6 +50,23 @@ func (c *Converter) WriteACI(ctx context.Context, w io.Writer, manifest []byte, 
 		return errs.Wrap(err, "write ACI of %s", root)
 	}
 	return tw.Close()
+}
+
+// flatManifest is a manifest without dependencies and path whitelist; the exact bytes if it has neither.
+func flatManifest(manifest []byte) ([]byte, error) {
+	var top map[string]json.RawMessage
+	if err := json.Unmarshal(manifest, &top); err != nil {
+		return nil, errs.As(errs.Invalid, err)
+	}
+	_, depends := top["dependencies"]
+	_, hides := top["pathWhitelist"]
+	if !depends && !hides {
+		return manifest, nil
+	}
+	delete(top, "dependencies")
+	delete(top, "pathWhitelist")
+	b, err := json.Marshal(top)
+	return b, errs.Wrap(err, "write ACI")
 }
 
 // writeStdio adds the missing links, unless /dev is something else than a directory.

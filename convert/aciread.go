@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -19,7 +18,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
-	"github.com/brigd/brig/internal/jsondoc"
+	"github.com/brigd/brig/internal/podspec"
 )
 
 // Bounds on what an ACI may hold.
@@ -90,24 +89,10 @@ func labelMap(labels types.Labels) map[string]string {
 	return out
 }
 
-// parseACIManifest reads and checks an image manifest by the specification's schema.
+// parseACIManifest reads and checks an image manifest by the specification's schema; isolators that nobody knows are left out.
 func parseACIManifest(manifest []byte) (*schema.ImageManifest, error) {
-	var im schema.ImageManifest
-	if err := jsondoc.Check(manifest); err != nil {
-		return nil, errs.Wrap(err, "invalid ACI: its manifest is not valid")
-	}
-	if err := json.Unmarshal(manifest, &im); err != nil {
-		return nil, errs.New(errs.Invalid, "invalid ACI: its manifest is not valid: %w", err)
-	}
-	// The schema checks a field where it is read, and so not one that is missing; what it writes it checks whole.
-	if _, err := json.Marshal(&im); err != nil {
-		return nil, errs.New(errs.Invalid, "invalid ACI: its manifest is not valid: %w", err)
-	}
-	known := schema.AppContainerVersion
-	if im.ACVersion.Major != known.Major || im.ACVersion.Minor > known.Minor {
-		return nil, errs.New(errs.Invalid, "invalid ACI: acVersion %s is not known; the newest that is, is %s", im.ACVersion, known)
-	}
-	return &im, nil
+	im, _, err := podspec.ParseImage(manifest)
+	return im, errs.Wrap(err, "invalid ACI: its manifest is not valid")
 }
 
 // An aciSplit takes an ACI apart into its manifest and the tar of its root file system.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/podspec"
 )
 
 // ImageFromACI makes a Docker image of an ACI. lower are the layers of its dependencies, in order from the lowest up; the ACI's own comes
@@ -134,7 +135,7 @@ func goPlatform(labels map[string]string) (os, arch, variant string) {
 // so that words given to docker run replace it.
 func executionOf(im *schema.ImageManifest) (out outExecution, warnings []string, err error) {
 	a := im.App
-	if out.User, err = userOf(im); err != nil {
+	if out.User, err = podspec.ConfigUser(im); err != nil {
 		return out, nil, err
 	}
 	out.Cmd = a.Exec
@@ -163,21 +164,7 @@ func executionOf(im *schema.ImageManifest) (out outExecution, warnings []string,
 		}
 		out.ExposedPorts[key] = struct{}{}
 	}
-	return out, append(warnings, notKept(a)...), nil
-}
-
-// notKept says what of an app a Docker image has no room for.
-func notKept(a *types.App) (warnings []string) {
-	if len(a.EventHandlers) > 0 {
-		warnings = append(warnings, "event handlers are left out: docker has none")
-	}
-	if len(a.Isolators) > 0 {
-		warnings = append(warnings, "isolators are left out: give docker run its own limits")
-	}
-	if len(a.SupplementaryGIDs) > 0 {
-		warnings = append(warnings, "supplementary groups are left out: give docker run --group-add")
-	}
-	return warnings
+	return out, warnings, nil
 }
 
 func portKey(p types.Port) (string, bool) {
@@ -198,22 +185,6 @@ func annotated(im *schema.ImageManifest, name string) (list []string) {
 		return nil
 	}
 	return list
-}
-
-// userOf is USER. docker2aci repeats the user's name as its group where there was none.
-func userOf(im *schema.ImageManifest) (string, error) {
-	user, group := im.App.User, im.App.Group
-	if path.IsAbs(user) || path.IsAbs(group) {
-		return "", errs.New(errs.NotImplemented, "the ACI %s runs as the owner of a file (%s:%s), which docker has no words for", im.Name, user, group)
-	}
-	_, docker := im.Annotations.Get("appc.io/docker/imageid")
-	switch {
-	case user == "0" && group == "0":
-		return "", nil
-	case docker && user == group:
-		return user, nil
-	}
-	return user + ":" + group, nil
 }
 
 // refsOf names the image for docker: as docker2aci's annotations say, else by its appc name; the version label is the tag.

@@ -131,9 +131,12 @@ func TestImageFromACI(t *testing.T) {
 		entry, cmd             []string
 		warnings               int
 	}{
+		{"owners", `,"app":{"exec":["/a","b"],"user":"/x","group":"/y","workingDirectory":"/w","environment":[{"name":"A","value":"1"}],"mountPoints":[{"name":"d","path":"/data"}],
+			"ports":[{"name":"p","protocol":"tcp","port":80},{"name":"r","protocol":"udp","port":5,"count":3},{"name":"i","protocol":"ipx","port":5}],
+			"userLabels":{"k":"v"},"isolators":[{"name":"nobody.knows/it","value":1}]}`, "example.com/app:1.0-b", "/x:/y", nil, []string{"/a", "b"}, 1},
 		{"bare", "", "example.com/app:1.0-b", "", nil, nil, 0},
-		{"app", app, "example.com/app:1.0-b", "7:7", nil, []string{"/a", "b"}, 1},
-		{"annotated", app + notes, "crew/app_x:1.0-b", "7", []string{"/a"}, []string{"b"}, 1},
+		{"app", app, "example.com/app:1.0-b", "7:7", nil, []string{"/a", "b"}, 0},
+		{"annotated", app + notes, "crew/app_x:1.0-b", "7", []string{"/a"}, []string{"b"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conv := New()

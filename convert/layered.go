@@ -17,6 +17,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/podspec"
 	"github.com/brigd/brig/internal/tarfs"
 )
 
@@ -61,15 +62,15 @@ func (c *Converter) WriteLayered(ctx context.Context, img brig.ArchiveImage, ref
 // is to be seen with those below it, so that nothing that a whiteout removed comes back. manifest is that of the flat ACI; dependencies
 // and whitelist that it has are replaced. The same layers and manifest always give the same bytes. Layers are opened twice.
 func (c *Converter) WriteLayers(ctx context.Context, img brig.ArchiveImage, manifest []byte, create func(name string) (io.WriteCloser, error)) error {
-	var top schema.ImageManifest
-	if err := json.Unmarshal(manifest, &top); err != nil {
-		return errs.New(errs.Invalid, "write ACIs: the manifest is not valid: %w", err)
+	im, _, err := podspec.ParseImage(manifest)
+	if err != nil {
+		return errs.Wrap(err, "write ACIs: the manifest is not valid")
 	}
+	top := *im
 	if len(img.Layers) == 0 {
 		return errs.New(errs.Invalid, "the image has no layers: there is nothing to write one ACI each for")
 	}
 	top.Dependencies, top.PathWhitelist = nil, nil
-	var err error
 	base, seen := top.Name, newSeen()
 	for n, l := range img.Layers {
 		im := lowerManifest(&top)

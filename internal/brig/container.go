@@ -30,6 +30,7 @@ type Container struct {
 
 	Status
 	Handle *Handle // nil unless Status.State has a process
+	Netns  *Netns  `json:",omitempty"` // of the run, for what comes after it: only with Spec.PostStop
 
 	// Paths of per-container files on the host.
 	LogPath, HostnamePath, HostsPath, ResolvConfPath string

@@ -44,6 +44,7 @@ type ACI struct {
 	Name     string // appc name, as docker2aci derives it
 	Manifest Digest // blob with the exact image manifest
 	ID       string // "sha512-…" of the uncompressed flat ACI tar; "" until it has been computed
+	Own      bool   `json:",omitempty"` // the image came as an ACI: Docker's config is a projection of the manifest, which may say more
 }
 
 // ImageConfig is the image config's execution part.
