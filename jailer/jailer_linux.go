@@ -106,7 +106,7 @@ func (j *Jailer) try(ctx context.Context, name string) error {
 		rt.sealed.path = path
 		rt.hide = j.groups.hybrid // crun gives up where v1 and v2 are mounted side by side
 	}
-	j.runtime = rt
+	j.runtime, j.host.Runc = rt, !rt.crun
 	return j.probe(ctx)
 }
 

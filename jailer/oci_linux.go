@@ -22,6 +22,8 @@ const (
 	configName = "config.json"
 	cgroupName = "cgroup" // the jail's cgroup, absolute in each hierarchy
 	stateName  = "rt"     // the OCI runtime's own
+	// How many sockets the main process gets; there is none if it gets none.
+	socketsName = "sockets"
 )
 
 // Create writes the bundle and starts the shim. See runtime.Jails.
@@ -66,6 +68,11 @@ func (j *Jailer) Create(ctx context.Context, b *brig.Jail) (h *brig.Handle, warn
 	}
 	if err = os.WriteFile(filepath.Join(b.Dir, cgroupName), []byte(group), 0o600); err != nil {
 		return nil, nil, err
+	}
+	if n := len(b.Spec.Sockets); n > 0 {
+		if err = os.WriteFile(filepath.Join(b.Dir, socketsName), []byte(strconv.Itoa(n)), 0o600); err != nil {
+			return nil, nil, err
+		}
 	}
 	fault.Point("jail.bundled")
 	pid, start, err := j.spawnShim(b, group)
@@ -116,6 +123,23 @@ func openIn(root, path string) (*os.File, error) {
 		return nil, errors.New(path + " is no regular file")
 	}
 	return f, nil
+}
+
+// ownerIn finds the owner and group of a file beneath root, which every link is resolved in.
+func ownerIn(root, path string) (uid, gid int, err error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return int(st.Uid), int(st.Gid), err
 }
 
 // makeCwd makes a container's working directory beneath root if it is missing, as dockerd does.

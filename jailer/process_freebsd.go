@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
@@ -116,6 +117,29 @@ func (j *Jailer) shims() (out []*brig.Handle) {
 		})
 	}
 	return out
+}
+
+// sockets refuses them: the number of the process that is to have them must be in its environment, which is made before it is.
+func sockets(b *brig.Jail) ([]*os.File, error) {
+	if len(b.Spec.Sockets) > 0 {
+		return nil, errs.New(errs.NotImplemented, "brig can't activate an app by its sockets on FreeBSD")
+	}
+	return nil, nil
+}
+
+// ownerIn finds the owner and group of a file beneath root. Links in it lead nowhere else; an absolute one is not followed.
+func ownerIn(root, name string) (uid, gid int, err error) {
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer dir.Close()
+	info, err := dir.Stat(strings.TrimLeft(name, "/"))
+	if err != nil {
+		return 0, 0, err
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	return int(st.Uid), int(st.Gid), nil
 }
 
 // openIn opens a regular file beneath root. Links in it lead nowhere else (O_RESOLVE_BENEATH, open(2)); an absolute one is not followed.

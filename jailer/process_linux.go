@@ -33,6 +33,9 @@ func (j *Jailer) runArgv(h *brig.Handle) (argv []string, args0 string, err error
 	if tty {
 		argv = append(argv, "--console-socket", shim.ConsoleName)
 	}
+	if n, err := os.ReadFile(filepath.Join(h.Dir, socketsName)); err == nil {
+		argv = append(argv, "--preserve-fds", string(n))
+	}
 	return append(argv, h.JailID), args0, nil
 }
 

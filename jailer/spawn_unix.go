@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -20,8 +22,13 @@ import (
 // handleVersion is the version of Handles made here.
 const handleVersion = 1
 
-// findUser looks a user up in the container's own files, opened so that no link leads out of root.
+// findUser looks a user up in the container's own files, opened so that no link leads out of root. A user or group that is an absolute path
+// is the owner of that file (appc spec, aci.md).
 func findUser(root, name string, add []string) (ocispec.User, error) {
+	name, err := owners(root, name)
+	if err != nil {
+		return ocispec.User{}, err
+	}
 	files := [2]io.ReadSeeker{}
 	for i, p := range []string{"etc/passwd", "etc/group"} {
 		f, err := openIn(root, p)
@@ -31,6 +38,23 @@ func findUser(root, name string, add []string) (ocispec.User, error) {
 		}
 	}
 	return ocispec.FindUser(name, add, files[0], files[1])
+}
+
+// owners puts numbers in the place of paths in user[:group].
+func owners(root, name string) (string, error) {
+	parts := strings.SplitN(name, ":", 2)
+	for i, p := range parts {
+		if !strings.HasPrefix(p, "/") {
+			continue
+		}
+		uid, gid, err := ownerIn(root, p)
+		if err != nil {
+			return "", errs.New(errs.Invalid, "unable to find %s %s: no matching entries in %s file, and no file whose owner it is: %w",
+				[]string{"user", "group"}[i], p, []string{"passwd", "group"}[i], err)
+		}
+		parts[i] = strconv.Itoa([]int{uid, gid}[i])
+	}
+	return strings.Join(parts, ":"), nil
 }
 
 // execUser is who an exec in b runs as: the container's user unless it names another.
@@ -62,7 +86,13 @@ func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, e
 	if err != nil {
 		return 0, 0, err
 	}
+	listening, err := sockets(b)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer closeAll(listening)
 	c := shim.Config{
+		Sockets:  len(listening),
 		Log:      logline.Options{MaxSize: b.Log.MaxSize, MaxFiles: b.Log.MaxFiles, Compress: b.Log.Compress, Attrs: b.Log.Attrs},
 		Syslog:   syslog,
 		Instance: j.cfg.Instance, ID: string(b.ID), LogPath: b.LogPath, TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, Linger: j.cfg.Linger,
@@ -72,6 +102,7 @@ func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, e
 		defer program.Close()
 		files, c.Sealed = append(files, program), true
 	}
+	files = append(files, listening...)
 	p, err := os.StartProcess(j.cfg.Shim, append([]string{j.cfg.Shim}, c.Args(b.Dir)...), &os.ProcAttr{
 		Dir: b.Dir, Env: []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", shim.LogVariable + "=" + c.LogSettings()},
 		Files: files, Sys: &unix.SysProcAttr{Setsid: true},
@@ -86,6 +117,12 @@ func (j *Jailer) spawnShim(b *brig.Jail, group string) (pid int, start uint64, e
 	j.mu.Unlock()
 	start, err = startTime(pid)
 	return pid, start, err
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // cleanDir removes what an earlier run left in a run directory.

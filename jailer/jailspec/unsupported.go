@@ -30,6 +30,9 @@ func unsupported(in *Input, _ *Bundle) (warnings []string, err error) {
 	if spec.Seccomp != "" && spec.Seccomp != "unconfined" {
 		warnings = append(warnings, "FreeBSD has no seccomp: the profile is discarded.")
 	}
+	if spec.Syscalls != nil {
+		warnings = append(warnings, "FreeBSD has no seccomp: the set of system calls is discarded.")
+	}
 	if spec.Privileged {
 		warnings = append(warnings, "A privileged jail may neither mount nor use the host's devices.")
 	}

@@ -1,6 +1,7 @@
 package ocispec
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -10,7 +11,11 @@ import (
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func env(in *Input, s *specs.Spec) ([]string, error) {
-	s.Process.Env = Env(in.Jail.Hostname, in.Jail.Spec.TTY, in.User.Home, in.Jail.Env)
+	env := Env(in.Jail.Hostname, in.Jail.Spec.TTY, in.User.Home, in.Jail.Env)
+	if n := len(in.Jail.Spec.Sockets); n > 0 { // sd_listen_fds(3)
+		env = setEnv(setEnv(env, "LISTEN_PID=1"), "LISTEN_FDS="+strconv.Itoa(n))
+	}
+	s.Process.Env = env
 	return nil, nil
 }
 

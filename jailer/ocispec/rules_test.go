@@ -264,3 +264,12 @@ func TestPropagation(t *testing.T) {
 		}
 	}
 }
+
+func TestSockets(t *testing.T) {
+	s, _, err := build(t, func(j *brig.Jail) {
+		j.Env, j.Spec.Sockets = []string{"LISTEN_FDS=9", "HOME=/"}, []brig.Port{{Number: 1, Proto: "tcp"}, {Number: 2, Proto: "udp"}}
+	})
+	if got := strings.Join(s.Process.Env[2:], " "); err != nil || got != "LISTEN_FDS=2 HOME=/ LISTEN_PID=1" {
+		t.Errorf("%s, %v", got, err)
+	}
+}

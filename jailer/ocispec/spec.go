@@ -24,6 +24,7 @@ type Host struct {
 	MountOf func(path string) (mountPoint, optional string, err error)
 	// Kept lists what a bind mount of a path must keep of the mount that the path lies on: ro, nosuid, nodev, noexec. crun would drop them.
 	Kept func(path string) []string
+	Runc bool   // the OCI runtime is runc or the like, and not crun
 	Shim string // static program that serves as init
 }
 

@@ -34,6 +34,9 @@ func (c Config) Args(dir string) []string {
 	if c.Stdin {
 		a = append(a, "stdin=1")
 	}
+	if c.Sockets > 0 {
+		a = append(a, "sockets="+strconv.Itoa(c.Sockets))
+	}
 	return a
 }
 
@@ -112,6 +115,8 @@ func ParseArgs(args []string) Config {
 			c.Sealed = true
 		case "stdin":
 			c.Stdin = true
+		case "sockets":
+			c.Sockets, _ = strconv.Atoi(value) // likewise
 		}
 	}
 	return c

@@ -5,6 +5,7 @@ package shim
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type proc struct {
 	done    chan struct{}   // closed when it has ended and its output has been passed on
 	noFile  atomic.Bool     // the run directory is being removed
 	copies  sync.WaitGroup
+
+	inherited []*os.File // that it gets beside its streams; closed here when it has them
 
 	mu         sync.Mutex // guards what follows
 	pid        int        // 0 before the start and after the end
@@ -107,9 +110,9 @@ func (s *shim) start(p *proc, argv []string, pidFile, console string) error {
 	}
 	p.used = true
 	p.mu.Unlock()
-	var files [3]uintptr
-	for i, f := range p.child {
-		files[i] = f.Fd()
+	var files []uintptr
+	for _, f := range slices.Concat(p.child[:], p.inherited) {
+		files = append(files, f.Fd())
 	}
 	var master *os.File
 	listener := -1
@@ -208,7 +211,7 @@ func (p *proc) failed(err error) error {
 }
 
 func (p *proc) closeChild() {
-	for _, f := range p.child {
+	for _, f := range slices.Concat(p.child[:], p.inherited) {
 		f.Close() // with a tty the same file three times; closing again does nothing
 	}
 }

@@ -60,9 +60,9 @@ func (r *reaper) deliver(pid int, ws syscall.WaitStatus) {
 	}
 }
 
-// run starts the OCI runtime with the files as its descriptors 0–2 and waits for its end. pid, called after a success, tells which
+// run starts the OCI runtime with the files as its descriptors from 0 on and waits for its end. pid, called after a success, tells which
 // process it left behind; that one's end comes on the channel.
-func (r *reaper) run(argv []string, files [3]uintptr, hide string, pid func() (int, error)) (init int, end <-chan syscall.WaitStatus, ws syscall.WaitStatus, err error) {
+func (r *reaper) run(argv []string, files []uintptr, hide string, pid func() (int, error)) (init int, end <-chan syscall.WaitStatus, ws syscall.WaitStatus, err error) {
 	r.spawn.Lock()
 	if r.starting++; r.early == nil {
 		r.early = map[int]syscall.WaitStatus{}

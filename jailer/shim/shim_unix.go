@@ -26,6 +26,7 @@ type Config struct {
 	TTY      bool
 	Stdin    bool          // keep the main process's standard input open
 	Sealed   bool          // RuntimeFD is open, and what it holds is executed in place of the file that a command names
+	Sockets  int           // how many descriptors after those are for the main process, from its descriptor 3 on
 	Linger   time.Duration // how long to stay without a process and without a connection; 0: a minute
 }
 
@@ -70,6 +71,10 @@ func Run(cfg Config, fd int) error {
 	if s.main, err = newProc("", cfg.TTY, cfg.Stdin); err != nil {
 		return err
 	}
+	s.main.inherited = inherited(cfg)
+	if cfg.Sealed && cfg.Sockets > 0 { // a child's own /proc/self/fd has them in the program's place
+		s.reap.program = "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(RuntimeFD)
+	}
 	s.main.sink = openLog(cfg.LogPath, cfg.Log)
 	defer s.main.sink.Halt()
 	if cfg.Syslog.Network != "" {
@@ -84,6 +89,19 @@ func Run(cfg Config, fd int) error {
 	s.reap.killRuntimes()
 	s.conns.Wait()
 	return nil
+}
+
+// inherited are the descriptors that the main process shall have beside its streams.
+func inherited(cfg Config) (files []*os.File) {
+	first := RuntimeFD
+	if cfg.Sealed {
+		first++
+	}
+	for fd := first; fd < first+cfg.Sockets; fd++ {
+		unix.CloseOnExec(fd)
+		files = append(files, os.NewFile(uintptr(fd), "socket"))
+	}
+	return files
 }
 
 func (s *shim) accept(l *os.File) {

@@ -15,8 +15,8 @@ func reapOne() (pid int, ws syscall.WaitStatus, err error) {
 
 // spawn forks and executes program with argv in the current directory. With hide, the child gets a mount namespace in which the mount at
 // hide is gone; no other mount is any different, and the namespace ends with the child.
-func spawn(program string, argv []string, files [3]uintptr, hide string) (int, error) {
-	attr := &syscall.ProcAttr{Files: files[:], Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}
+func spawn(program string, argv []string, files []uintptr, hide string) (int, error) {
+	attr := &syscall.ProcAttr{Files: files, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}
 	if hide == "" {
 		return syscall.ForkExec(program, argv, attr)
 	}

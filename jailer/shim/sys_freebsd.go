@@ -106,6 +106,6 @@ func reapOne() (pid int, ws syscall.WaitStatus, err error) {
 }
 
 // spawn forks and executes program with argv in the current directory. There is nothing to hide on FreeBSD.
-func spawn(program string, argv []string, files [3]uintptr, _ string) (int, error) {
-	return syscall.ForkExec(program, argv, &syscall.ProcAttr{Files: files[:], Env: []string{"PATH=/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"}})
+func spawn(program string, argv []string, files []uintptr, _ string) (int, error) {
+	return syscall.ForkExec(program, argv, &syscall.ProcAttr{Files: files, Env: []string{"PATH=/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"}})
 }
