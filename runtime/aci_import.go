@@ -79,7 +79,7 @@ func (i *Images) keepACI(ctx context.Context, a *brig.ACIArchive, from *brig.Arc
 		return nil, err
 	}
 	img := *taken
-	img.ACI = brig.ACI{Name: a.Name, Manifest: brig.DigestOf(a.Manifest), ID: a.ID}
+	img.ACI = brig.ACI{Name: a.Name, Manifest: brig.DigestOf(a.Manifest), ID: a.ID, Own: true}
 	l.blob(img.ACI.Manifest)
 	if _, err := i.Blobs.PutBytes(ctx, a.Manifest); err != nil {
 		return nil, errs.Wrap(err, "store the manifest of ACI %s", a.Name)

@@ -126,6 +126,7 @@ type container struct {
 	gone     bool            // removed
 	idle     chan struct{}   // closed when the container is no longer active; nil if it never was
 	halt     chan struct{}   // closed to end the wait for an automatic restart; nil without one
+	handling *handling       // event handler that runs; nil: none
 	waiters  []*waiter
 	pending  []*pendingAttach
 }

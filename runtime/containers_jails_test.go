@@ -119,6 +119,7 @@ func (b *procSeam) Start(_ context.Context, h *brig.Handle) error {
 	}
 	b.pid++
 	h.InitPID, p.started = b.pid, true
+	b.started = append(b.started, strings.Join(args, " "))
 	switch args[0] {
 	case "echo":
 		for _, io := range p.ios {
@@ -127,6 +128,11 @@ func (b *procSeam) Start(_ context.Context, h *brig.Handle) error {
 		p.finish(0)
 	case "true":
 		p.finish(0)
+	case "fail":
+		for _, io := range p.ios {
+			fmt.Fprintln(io.Stderr, strings.Join(args[1:], " "))
+		}
+		p.finish(1)
 	case "false":
 		p.finish(1)
 	}

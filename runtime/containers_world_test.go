@@ -36,6 +36,7 @@ type world struct {
 	nets    map[brig.ID]bool
 	boxes   map[brig.ID]bool // sandboxes of pods
 	events  []brig.Event
+	started []string // commands, in order
 	pid     int
 	image   brig.Image
 	setup   func(rootfs string) // fills a new root file system

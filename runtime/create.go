@@ -19,6 +19,7 @@ import (
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/logopts"
+	"github.com/brigd/brig/internal/podspec"
 	"github.com/brigd/brig/internal/undo"
 )
 
@@ -45,6 +46,10 @@ func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig
 	d := c.blank(img)
 	d.ImageRef, d.HostConfig = r.Spec.Image, r.HostConfig
 	if d.Spec, err = merge(r.Spec, &img.Config); err != nil {
+		return "", nil, err
+	}
+	said, err := c.extend(ctx, &d.Spec, img)
+	if err != nil {
 		return "", nil, err
 	}
 	size, err := checkSpec(&d.Spec)
@@ -76,7 +81,19 @@ func (c *Containers) create(ctx context.Context, r brig.CreateRequest, img *brig
 	}
 	u.Release()
 	c.event(d, "create")
-	return d.ID, append(c.platformWarnings(r.Platform, img.Platform), c.cfg.Host.Warnings(&d.Spec)...), nil
+	return d.ID, slices.Concat(c.platformWarnings(r.Platform, img.Platform), said, m.warnings, c.cfg.Host.Warnings(&d.Spec)), nil
+}
+
+// extend adds to the Spec of a container of its own what an image that came as an ACI says beyond Docker's words.
+func (c *Containers) extend(ctx context.Context, s *brig.Spec, img *brig.Image) (warnings []string, err error) {
+	if !img.ACI.Own {
+		return nil, nil
+	}
+	_, manifest, err := c.cfg.ACIs.ACIDocument(ctx, img.ID)
+	if err != nil {
+		return nil, err
+	}
+	return podspec.Extend(s, manifest)
 }
 
 // blank is a new container of an image.
@@ -106,7 +123,12 @@ func (c *Containers) build(ctx context.Context, d *brig.Container, size int64, m
 	if err := c.cfg.RootFS.Prepare(ctx, d.RootFS, d.Chain, size); err != nil {
 		return errs.Wrap(err, "make root file system")
 	}
-	return c.fill(ctx, d, m)
+	if err := c.fill(ctx, d, m); err != nil {
+		return err
+	}
+	masked, err := c.appcTargets(ctx, d)
+	m.warnings = append(m.warnings, masked...)
+	return err
 }
 
 // enrol records containers that are built, with their names, the volumes that were made for them, and the pod that they are the apps of if there is

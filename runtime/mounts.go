@@ -86,6 +86,9 @@ func (c *Containers) resolveMount(ctx context.Context, mt brig.Mount, m *made) (
 	case brig.MountBind:
 		p.Source = filepath.Clean(mt.Source)
 		p.Propagation = cmp.Or(p.Propagation, "rprivate")
+		if mt.Appc {
+			return p, plainSource(p.Source)
+		}
 		if _, err := os.Stat(p.Source); err != nil && !mt.CreateSrc {
 			return p, noSource(mt.Source)
 		}
@@ -188,6 +191,9 @@ func hostSource(d *brig.Container, p brig.MountPoint) (string, error) {
 			return "", errs.New(errs.Invalid, "cannot access path %s of volume %s: %w", mt.Subpath, p.Name, err)
 		}
 		return src, nil
+	}
+	if mt.Appc {
+		return p.Source, plainSource(p.Source)
 	}
 	if _, err := os.Stat(p.Source); err == nil || !os.IsNotExist(err) {
 		return p.Source, nil

@@ -198,9 +198,10 @@ func (c *Containers) makePod(ctx context.Context, plan *podspec.Pod, set *brig.P
 		}
 		rec.Apps = append(rec.Apps, brig.PodApp{Name: d.App, Container: d.ID, Ports: d.Spec.Exposed})
 		all = append(all, d)
-		for _, w := range append(c.platformWarnings("", d.Platform), c.cfg.Host.Warnings(&d.Spec)...) {
+		for _, w := range slices.Concat(c.platformWarnings("", d.Platform), m.warnings, c.cfg.Host.Warnings(&d.Spec)) {
 			plan.Warnings = append(plan.Warnings, "app "+d.App+": "+w)
 		}
+		m.warnings = nil
 		fault.Point("pod.app.made")
 	}
 	if err := c.enrol(ctx, m, all, newPod(rec)); err != nil {

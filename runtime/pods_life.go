@@ -102,11 +102,11 @@ func (c *Containers) PodKill(ctx context.Context, ref, signal string) error {
 	})
 }
 
-// each calls do for all apps that are active, at once; that one has ended meanwhile is no error. none is the error if none is active.
+// each calls do for all apps that are active or have an event handler run, at once; that one has ended meanwhile is no error. none is the error if none is active.
 func (c *Containers) each(p *pod, none error, do func(*container) error) error {
 	var active []*container
 	for _, ct := range c.crew(p) {
-		if c.record(ct).State.Active() {
+		if c.record(ct).State.Active() || c.handles(ct) != nil {
 			active = append(active, ct)
 		}
 	}

@@ -101,7 +101,18 @@ func (c *Containers) adopt(ctx context.Context, ct *container) error {
 		return nil
 	}
 	ct.lock.release()
-	c.ended(ct, d.Handle, lostExit(exit, nil), true)
+	end := func() { c.ended(ct, d.Handle, lostExit(exit, nil), true) }
+	if len(d.Spec.PostStop) == 0 {
+		end()
+		return nil
+	}
+	c.work.Go(func() { // the handler takes what time it likes; brigd's start doesn't wait for it, and its jail is the run's to the sweep
+		select {
+		case <-c.whole:
+			end()
+		case <-c.base.Done():
+		}
+	})
 	return nil
 }
 

@@ -91,6 +91,9 @@ func (c *Containers) restart(ct *container, halt chan struct{}) {
 		if err == nil {
 			return
 		}
+		if c.base.Err() != nil {
+			return // a handler was cut short: the next brigd goes on with it
+		}
 		c.log.Error("restart a container", "container", ct.id.Short(), "err", err)
 		failed := c.record(ct).Clone()
 		failed.ExitCode, err = startCode(err)

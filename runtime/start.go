@@ -93,6 +93,9 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err := furnish(ct.root); err != nil {
 		return err
 	}
+	if err := checkCwd(next, ct.root); err != nil {
+		return err
+	}
 	links, err := c.links(next)
 	if err != nil {
 		return err
@@ -115,6 +118,11 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	}
 	fault.Point("start.furnished")
 	u.Push("remove run directory", func(context.Context) error { return os.RemoveAll(j.Dir) })
+	if len(j.Spec.PreStart) > 0 {
+		if err := c.runHandler(ctx, ct, j, preStart, j.Spec.PreStart); err != nil {
+			return err
+		}
+	}
 	h, warnings, err := c.cfg.Jails.Create(ctx, j)
 	if err != nil {
 		return err
@@ -132,6 +140,9 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	next.PID, next.Handle, next.Error, next.ExitCode, next.OOMKilled = max(0, h.InitPID), h, "", 0, false
 	next.StartedAt, next.FinishedAt = time.Now().UTC(), ct.rec.FinishedAt
 	next.Health = freshHealth(next)
+	if next.Netns = nil; len(next.Spec.PostStop) > 0 {
+		next.Netns = &att.Netns
+	}
 	if err := c.save(ctx, ct, next); err != nil {
 		return err
 	}

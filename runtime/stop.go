@@ -117,7 +117,7 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen
 	ct.rec, ct.jail = next, nil
 	c.mu.Unlock()
 	fault.Point("end.recorded")
-	if err := c.clear(ctx, ct, h); err != nil {
+	if err := c.clear(ctx, ct, cur, h); err != nil {
 		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
 	}
 	fault.Point("end.cleared")
@@ -150,19 +150,22 @@ func exited(cur *brig.Container, exit brig.Exit) *brig.Container {
 	return next
 }
 
-// clear releases what a run had; every part is tried. The caller holds ct's lock.
-func (c *Containers) clear(ctx context.Context, ct *container, h *brig.Handle) error {
-	d := c.record(ct)
+// clear releases what the run of d had, after its post-stop handler; every part is tried. The caller holds ct's lock.
+func (c *Containers) clear(ctx context.Context, ct *container, d *brig.Container, h *brig.Handle) error {
+	handled := len(d.Spec.PostStop) > 0
 	var detaching sync.WaitGroup
 	var derr error
-	if d.Pod == "" {
+	if d.Pod == "" && !handled {
 		detaching.Go(func() { derr = c.part(ctx, d) })
 	}
 	err := c.cfg.Jails.Destroy(ctx, h)
 	fault.Point("end.destroyed")
+	if handled {
+		c.afterEnd(ctx, ct, d)
+	}
 	err = errors.Join(err, c.leaveRoot(ctx, ct))
 	detaching.Wait()
-	if d.Pod != "" { // what several jails share goes after the last of them
+	if d.Pod != "" || handled { // what several jails share goes after the last of them
 		derr = c.part(ctx, d)
 	}
 	return errors.Join(err, derr)
@@ -235,6 +238,9 @@ func (c *Containers) Stop(ctx context.Context, ref string, o brig.StopOptions) e
 		return err
 	}
 	if d := c.record(ct); !d.State.Active() {
+		if was, err := c.stopHandler(context.WithoutCancel(ctx), ct, o); was {
+			return err
+		}
 		return errs.New(errs.NotModified, "container %s is already stopped", d.ID.Short())
 	}
 	return c.stop(ctx, ct, o)
@@ -249,6 +255,9 @@ func (c *Containers) stop(ctx context.Context, ct *container, o brig.StopOptions
 		return err
 	}
 	if d.State == brig.Restarting {
+		if _, err := c.stopHandler(ctx, ct, o); err != nil {
+			return err
+		}
 		if ended, err := c.haltRestart(ctx, ct); err != nil || ended {
 			if err == nil {
 				c.event(c.record(ct), "stop")
@@ -313,9 +322,15 @@ func (c *Containers) waitIdle(ctx context.Context, idle chan struct{}) error {
 	}
 }
 
-// kill sends KILL and waits for the end; a container that isn't active is dead already.
+// kill sends KILL, to an event handler too, and waits for the end; a container that isn't active is dead already.
 func (c *Containers) kill(ctx context.Context, ct *container) error {
 	d, idle, _ := c.view(ct)
+	if run := c.handles(ct); run != nil {
+		c.markStopped(ct)
+		if err := c.killHandler(ctx, run); err != nil {
+			return err
+		}
+	}
 	if !d.State.Active() {
 		return nil
 	}
@@ -327,7 +342,7 @@ func (c *Containers) kill(ctx context.Context, ct *container) error {
 	if err := c.signal(ctx, ct, syscall.SIGKILL, true); err != nil && !errs.Is(err, errs.Conflict) {
 		return err
 	}
-	return c.waitIdle(ctx, idle)
+	return c.waitHandled(ctx, ct, idle)
 }
 
 // haltRestart ends the pause before an automatic restart; ended is false if a start came first, and the container runs.
@@ -404,7 +419,7 @@ func (c *Containers) Kill(ctx context.Context, ref, sigName string) (err error) 
 		return errs.Wrap(err, "cannot kill container: %s", ref)
 	}
 	d := c.record(ct)
-	if !d.State.Active() {
+	if !d.State.Active() && (sig != syscall.SIGKILL || c.handles(ct) == nil) {
 		return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, d.ID)
 	}
 	if sig == syscall.SIGKILL {

@@ -23,8 +23,9 @@ import (
 
 // made collects what a create has made so far: its volumes are recorded together with the container.
 type made struct {
-	undo    *undo.Stack
-	volumes []*brig.Volume
+	undo     *undo.Stack
+	volumes  []*brig.Volume
+	warnings []string // of what mounts mask
 }
 
 // records returns the records of the volumes.
