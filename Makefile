@@ -70,6 +70,12 @@ SOAK ?= 1m
 soak: deps build
 	@SOAK=$(SOAK) nice -n 10 $(GO) run ./integration/cmd/soak
 
+# appc's validator again and again, ROUNDS times, while OTHERS containers start and stop.
+ROUNDS ?= 20
+OTHERS ?= 50
+ace: deps build
+	BRIG_ACE_ROUNDS=$(ROUNDS) BRIG_ACE_OTHERS=$(OTHERS) $(GO) test -count=1 -timeout 60m -v -run 'TestACE' ./integration/
+
 # The projects of docker compose alone. RUN=NAME chooses.
 compose: deps build
 	$(GO) test -count=1 -timeout 15m -run 'TestProjects/$(RUN)' ./integration/compose/

@@ -128,7 +128,7 @@ func TestImportACI(t *testing.T) {
 	head := `{"acKind":"ImageManifest","acVersion":"0.8.11","name":"example.com/%s","labels":[{"name":"version","value":"1"}]`
 	base := aciOf(t, fmt.Sprintf(head, "base")+"}", map[string]string{"rootfs/bin/sh": string(shell), "rootfs/old": "1"})
 	app := func(dep string) string {
-		return aciOf(t, fmt.Sprintf(head, "app")+`,"app":{"exec":["/bin/sh","-c","cat /new; ls /old; pwd"],"user":"0","group":"0","workingDirectory":"/srv",
+		return aciOf(t, fmt.Sprintf(head, "app")+`,"app":{"exec":["/bin/sh","-c","cat /new; ls /old; pwd"],"user":"0","group":"0","workingDirectory":"/bin",
 			"mountPoints":[{"name":"v","path":"/vol"}],"isolators":[{"name":"os/linux/capabilities-retain-set","value":{"set":["CAP_KILL"]}}]},
 			"dependencies":[`+dep+`],"pathWhitelist":["/bin/sh","/new"]}`, map[string]string{"rootfs/new": "new\n", "rootfs/hidden": "h"})
 	}
@@ -150,7 +150,7 @@ func TestImportACI(t *testing.T) {
 	again, _ := imported(t, path)
 	match(t, "twice", again, "^sha512-")
 	r := docker(t, "run", "--rm", ref)
-	equal(t, "exec", r.Out, "new\n/srv\n")
+	equal(t, "exec", r.Out, "new\n/bin\n")
 	match(t, "hidden by the whitelist", r.Err, "/old: No such file")
 	equal(t, "volumes", inspect(t, ref, "{{.Config.Volumes}}"), "map[/vol:{}]")
 	fails(t, 1, "hidden", "run", "--rm", ref, "/bin/sh", "-c", "ls /hidden")

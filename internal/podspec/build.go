@@ -21,7 +21,7 @@ func (b *builder) build(unknown []Unknown, images []Image) error {
 	if err := iso.apply(p.Manifest.Isolators, ofApp(unknown, "")); err != nil {
 		return errs.Wrap(err, "the pod")
 	}
-	p.Limits, p.Isolators = bound.Limits, iso.results
+	p.Isolators = iso.results
 	used := map[string]bool{}
 	for i := range p.Manifest.Apps {
 		a := &p.Manifest.Apps[i]

@@ -105,6 +105,10 @@ func (s *isolating) one(name string, v types.IsolatorValue) error {
 	if err != nil {
 		return err
 	}
+	if s.pod && strings.HasPrefix(name, "resource/") {
+		s.note(name, Modified, "it holds each app, not all of them together")
+		return nil
+	}
 	s.note(name, Enforced, "")
 	return nil
 }
@@ -206,7 +210,7 @@ func quantities(r types.Resource, value func(*resource.Quantity) int64) (limit, 
 	return limit, request, nil
 }
 
-// bound lowers the app's limits to the pod's. An app without one is held by the pod's own.
+// bound gives the app the pod's limits where it has none, or higher ones.
 func (s *isolating) bound(pod *brig.Limits) {
 	for _, l := range []struct {
 		app, pod *int64
@@ -214,11 +218,12 @@ func (s *isolating) bound(pod *brig.Limits) {
 	}{
 		{&s.spec.Limits.Memory, &pod.Memory, types.ResourceMemoryName}, {&s.spec.Limits.NanoCPUs, &pod.NanoCPUs, types.ResourceCPUName},
 	} {
-		if *l.pod == 0 || *l.app <= *l.pod {
+		if *l.pod == 0 || *l.app != 0 && *l.app <= *l.pod {
 			continue
 		}
-		i := slices.IndexFunc(s.results, func(i Isolation) bool { return i.Name == l.name })
-		s.results[i].Result, s.results[i].Why = Modified, "the pod's limit is lower"
+		if i := slices.IndexFunc(s.results, func(i Isolation) bool { return i.Name == l.name }); *l.app != 0 && i >= 0 {
+			s.results[i].Result, s.results[i].Why = Modified, "the pod's limit is lower"
+		}
 		*l.app = *l.pod
 	}
 	if r := &s.spec.Limits.MemoryReservation; pod.Memory != 0 {

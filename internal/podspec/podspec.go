@@ -67,7 +67,6 @@ type Pod struct {
 	Manifest  *schema.PodManifest // reified
 	Volumes   []Volume            // empty ones, to be made with the pod and removed with it
 	Ports     []brig.PortBinding  // of the pod's network, on the host
-	Limits    brig.Limits         // that all apps together shall be held to
 	Apps      []App               // in the manifest's order
 	Isolators []Isolation         // what became of each isolator
 	Warnings  []string

@@ -59,7 +59,7 @@ func TestOptions(t *testing.T) {
 	got := p.Apps[0]
 	want := brig.Spec{
 		Image: "x.org/app:1", Entrypoint: []string{"/run", "x", "y"}, Env: []string{"A=1", "B=3", "C=", "AC_APP_NAME=n", "container=brig"}, User: "u:/g",
-		GroupAdd: []string{"5", "6"}, WorkingDir: "/w", CwdExists: true, ReadOnly: true, NoNewPrivileges: true, Exposed: []brig.Port{{Number: 80, Proto: "tcp"}},
+		GroupAdd: []string{"5", "6"}, WorkingDir: "/w", CwdExists: true, ReadOnly: true, NoNewPrivileges: true, Limits: brig.Limits{Memory: 1e9}, Exposed: []brig.Port{{Number: 80, Proto: "tcp"}},
 		Mounts: []brig.Mount{{Type: brig.MountBind, Source: "/host", Target: "/db", ReadOnly: true, NoCopy: true, Appc: true}},
 	}
 	if got.Name != "n" || !reflect.DeepEqual(got.Spec, want) {
@@ -68,8 +68,8 @@ func TestOptions(t *testing.T) {
 	if want := []brig.PortBinding{{Port: brig.Port{Number: 80, Proto: "tcp"}, HostIP: "127.0.0.1", HostPort: 8080}}; !slices.Equal(p.Ports, want) {
 		t.Errorf("ports %+v", p.Ports)
 	}
-	if p.Limits.Memory != 1e9 || len(p.Warnings) > 0 {
-		t.Errorf("limits %+v, warnings %q", p.Limits, p.Warnings)
+	if want := []string{"the pod's isolator resource/memory is modified: it holds each app, not all of them together"}; !slices.Equal(p.Warnings, want) {
+		t.Errorf("warnings %q", p.Warnings)
 	}
 	if s := fmt.Sprint(Annotations(types.Annotations{{Name: "a", Value: "image"}, {Name: "b", Value: "image"}}, p.Manifest.Apps[0].Annotations)); s != "[{a image} {b app} {c app=2}]" {
 		t.Errorf("annotations %s", s)
@@ -359,14 +359,14 @@ func TestPodIsolators(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := p.Apps[0].Spec, p.Apps[1].Spec
-	if p.Limits.Memory != 100e6 || a.Limits.Memory != 100e6 || a.Limits.MemoryReservation != 100e6 || b.Limits.Memory != 16e6 {
-		t.Errorf("limits %+v, %+v, %+v", p.Limits, a.Limits, b.Limits)
+	if a.Limits.Memory != 100e6 || a.Limits.MemoryReservation != 100e6 || b.Limits.Memory != 16e6 {
+		t.Errorf("limits %+v, %+v", a.Limits, b.Limits)
 	}
 	if a.Sysctls["net.core.somaxconn"] != "5" || b.Sysctls["net.core.somaxconn"] != "5" || a.OomScoreAdj != 0 {
 		t.Errorf("sysctls %v %v", a.Sysctls, b.Sysctls)
 	}
 	got, _ := json.Marshal(p.Isolators)
-	want := `[{"name":"resource/memory","result":"enforced"},{"name":"os/unix/sysctl","result":"enforced"},` +
+	want := `[{"name":"resource/memory","result":"modified","why":"it holds each app, not all of them together"},{"name":"os/unix/sysctl","result":"enforced"},` +
 		`{"name":"os/linux/oom-score-adj","result":"ignored","why":"it is for apps, not for pods"},{"name":"x/y","result":"ignored","why":"it is unknown"},` +
 		`{"app":"a","name":"resource/memory","result":"modified","why":"the pod's limit is lower"},{"app":"a","name":"z","result":"ignored","why":"it is unknown"},` +
 		`{"app":"b","name":"resource/memory","result":"enforced"}]`

@@ -1,0 +1,136 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+)
+
+// appcImage imports an ACI with a shell, whose app has the given fields (JSON, after exec, user and group), and returns docker's name for it.
+func appcImage(t *testing.T, name, script, user, fields string) string {
+	t.Helper()
+	shell, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := fmt.Sprintf(`{"acKind":"ImageManifest","acVersion":"0.8.11","name":"example.com/%s","labels":[{"name":"version","value":"1"}],
+		"app":{"exec":["/bin/sh","-c",%q],"user":%q,"group":%q%s}}`, name, script, user, user, fields)
+	_, ref := imported(t, aciOf(t, manifest, map[string]string{"rootfs/bin/sh": string(shell), "rootfs/data/": "", "rootfs/full/x": "image", "rootfs/file": "image"}))
+	return ref
+}
+
+// outcome runs a container of an ACI to its end and gives its exit code and log.
+func outcome(t *testing.T, args ...string) (code int, log string) {
+	t.Helper()
+	name := fresh("appc")
+	r := docker(t, append([]string{"run", "-d", "--name", name}, args...)...)
+	t.Cleanup(func() { docker(t, "rm", "-f", "-v", name) })
+	if r.Code != 0 {
+		return r.Code, r.Err
+	}
+	fmt.Sscan(ok(t, "wait", name), &code)
+	logs := docker(t, "logs", name)
+	return code, logs.Out + logs.Err
+}
+
+// TestContainersOfACIs runs with docker what only an ACI's manifest can say: a container is a pod of one app.
+func TestContainersOfACIs(t *testing.T) {
+	own(t)
+	handlers := func(pre, post string) string {
+		return fmt.Sprintf(`,"environment":[{"name":"WORD","value":"hey"}],"eventHandlers":[{"name":"pre-start","exec":["/bin/sh","-c",%q]},{"name":"post-stop","exec":["/bin/sh","-c",%q]}]`, pre, post)
+	}
+	isolator := func(name, value string) string {
+		return fmt.Sprintf(`,"isolators":[{"name":%q,"value":%s}]`, name, value)
+	}
+	for _, c := range []struct {
+		name, script, user, fields string
+		args                       []string
+		code                       int
+		want                       string
+	}{
+		{"handlers", "echo main $(cat /made); echo 2 > /made; exit 5", "0", handlers("echo pre $WORD; echo 1 > /made", "echo post $(cat /made)"), nil, 5, "pre hey\nmain 1\npost 2\n"},
+		{"prefails", "echo main", "0", handlers("echo because >&2; exit 3", "echo post"), nil, 125, `the pre-start handler "/bin/sh": ended with exit code 3: because`},
+		{"postfails", "echo main", "0", handlers("true", "exit 3"), nil, 0, "main\n"},
+		{"owner", "id", "/data", `,"supplementaryGIDs":[7,9]`, nil, 0, "uid=0 gid=0 groups=0,7,9\n"},
+		{"number", "id", "1000", `,"supplementaryGIDs":[7]`, nil, 0, "uid=1000 gid=1000 groups=7,1000\n"},
+		{"another user", "id", "1000", `,"supplementaryGIDs":[7]`, []string{"-u", "5:6"}, 0, "uid=5 gid=6 groups=6\n"},
+		{"no directory", "pwd", "0", `,"workingDirectory":"/none"`, nil, 125, "the working directory /none does not exist in the image or its volumes"},
+		{"directory", "pwd", "0", `,"workingDirectory":"/none"`, []string{"-w", "/also/none"}, 0, "/also/none\n"},
+		{"retained", "grep CapBnd /proc/self/status", "0", isolator("os/linux/capabilities-retain-set", `{"set":["CAP_KILL"]}`), nil, 0, "CapBnd:\t0000000000000020\n"},
+		{"removed", "grep CapBnd /proc/self/status", "0", isolator("os/linux/capabilities-remove-set", `{"set":["CAP_KILL","CAP_CHOWN"]}`), nil, 0, "CapBnd:\t00000000a80425da\n"},
+		{"given", "grep CapBnd /proc/self/status", "0", isolator("os/linux/capabilities-retain-set", `{"set":["CAP_KILL"]}`), []string{"--cap-drop", "KILL"}, 0, "CapBnd:\t00000000a80425db\n"},
+		{"privileges", "grep NoNewPrivs /proc/self/status", "0", isolator("os/linux/no-new-privileges", `true`), nil, 0, "NoNewPrivs:\t1\n"},
+		{"syscalls", "mkdir /d", "0", isolator("os/linux/seccomp-remove-set", `{"set":["mkdir","mkdirat"],"errno":"ENOTSUP"}`), nil, 1, "mkdir: can't create directory '/d': Operation not supported\n"},
+		{"killed", "mkdir /d", "0", isolator("os/linux/seccomp-remove-set", `{"set":["mkdir","mkdirat"]}`), nil, 159, ""},
+		{"oom score", "cat /proc/self/oom_score_adj", "0", isolator("os/linux/oom-score-adj", `300`), nil, 0, "300\n"},
+		{"unknown", "echo yes", "0", isolator("example.com/own", `{"a":1}`), nil, 0, "yes\n"},
+		{"apparmor", "echo yes", "0", isolator("os/linux/apparmor-profile", `{"profile":"x"}`), nil, 125, "brig has no AppArmor profiles"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ref := appcImage(t, strings.ReplaceAll(c.name, " ", "-"), c.script, c.user, c.fields)
+			code, log := outcome(t, append(c.args, ref)...)
+			if code != c.code || (code == 125 && !strings.Contains(log, c.want)) || (code != 125 && log != c.want) {
+				t.Errorf("exit code %d, %q; want %d, %q", code, log, c.code, c.want)
+			}
+		})
+	}
+	ref := appcImage(t, "limits", "true", "0", `,"isolators":[{"name":"resource/memory","value":{"limit":"64Mi","request":"32Mi"}},{"name":"resource/cpu","value":{"limit":"500m","request":"250m"}},{"name":"a.b/c","value":1}]`)
+	r := docker(t, "create", ref)
+	made(t, strings.TrimSpace(r.Out))
+	match(t, "warning", r.Err, "WARNING: the image's isolator a.b/c is ignored: it is unknown")
+}
+
+// TestSocketActivatedACI connects to an app before it has done anything: brig listens for it.
+func TestSocketActivatedACI(t *testing.T) {
+	own(t)
+	ref := appcImage(t, "activated", "echo $LISTEN_FDS $LISTEN_PID $$; exec sleep 1000", "0",
+		`,"ports":[{"name":"p","protocol":"tcp","port":4242,"socketActivated":true}]`)
+	id := container(t, ref)
+	logged(t, id, "1 1 1")
+	addr := inspect(t, id, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+	conn, err := net.Dial("tcp", net.JoinHostPort(addr, "4242"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
+// TestHandlersOutliveBrigd kills brigd while a container runs whose end is to be handled, and has it end meanwhile: the next brigd runs the handler.
+func TestHandlersOutliveBrigd(t *testing.T) {
+	own(t)
+	ref := appcImage(t, "outlives", "while ! test -e /data/go; do sleep 0.05; done; exit 4", "0", `,"eventHandlers":[{"name":"post-stop","exec":["/bin/sh","-c","echo handled"]}]`)
+	dir := t.TempDir()
+	id := container(t, "-v", dir+":/data", ref)
+	bed.server.Kill()
+	if err := os.WriteFile(dir+"/go", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := bed.server.Start(bed.ctx); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "exit code", ok(t, "wait", id), "4")
+	equal(t, "log", ok(t, "logs", id), "handled")
+}
+
+// TestHandlersEndOnDemand stops, kills and removes containers while their handlers run.
+func TestHandlersEndOnDemand(t *testing.T) {
+	own(t)
+	pre := appcImage(t, "pre", "true", "0", `,"eventHandlers":[{"name":"pre-start","exec":["/bin/sh","-c","echo begun; trap '' TERM; while :; do sleep 1; done"]}]`)
+	post := appcImage(t, "post", "true", "0", `,"eventHandlers":[{"name":"post-stop","exec":["/bin/sh","-c","echo begun; trap '' TERM; while :; do sleep 1; done"]}]`)
+	for _, end := range [][]string{{"stop", "-t", "0"}, {"kill"}, {"rm", "-f"}} {
+		id := made(t, ok(t, "create", pre))
+		started := make(chan int)
+		go func() { started <- docker(t, "start", id).Code }()
+		logged(t, id, "begun")
+		ok(t, append(end, id)...)
+		equal(t, end[0]+": start", <-started, 1)
+		id = container(t, post)
+		logged(t, id, "begun")
+		ok(t, append(end, id)...)
+		if end[0] != "rm" {
+			equal(t, end[0], ok(t, "wait", id), "0")
+		}
+	}
+}
