@@ -11,6 +11,7 @@ import (
 	"github.com/appc/spec/schema"
 	"github.com/appc/spec/schema/types"
 
+	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
 )
 
@@ -32,18 +33,26 @@ func parseVolume(s string) (*types.Volume, error) {
 	return v, nil
 }
 
-// parsePort reads NAME:[IP:]PORT.
+// parsePort reads NAME:[IP:]PORT, or with the pod's port NAME=PORT[/PROTOCOL]:[IP:]PORT, for which no image need have a port of that name.
 func parsePort(s string) (*types.ExposedPort, error) {
 	bad := func(why string) error { return errs.New(errs.Invalid, "invalid port %q: %s", s, why) }
 	name, rest, ok := strings.Cut(s, ":")
 	if !ok {
-		return nil, bad("want NAME:[IP:]PORT")
+		return nil, bad("want NAME[=PORT[/PROTOCOL]]:[IP:]PORT")
 	}
+	name, inside, given := strings.Cut(name, "=")
 	n, err := types.NewACName(name)
 	if err != nil {
 		return nil, bad(err.Error())
 	}
 	p := &types.ExposedPort{Name: *n}
+	if given {
+		port, err := brig.ParsePort(inside)
+		if err != nil {
+			return nil, bad(err.Error())
+		}
+		p.PodPort = &types.Port{Name: *n, Port: uint(port.Number), Protocol: port.Proto, Count: 1}
+	}
 	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
 		ip, err := netip.ParseAddr(strings.Trim(rest[:i], "[]"))
 		if err != nil {

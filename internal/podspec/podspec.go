@@ -23,7 +23,7 @@ type Request struct {
 	Manifest    json.RawMessage `json:"manifest,omitempty"` // a pod manifest, or a template of one: image IDs, names and mounts may be missing
 	Apps        []AppOptions    `json:"apps,omitempty"`
 	Volumes     []string        `json:"volumes,omitempty"`     // see parseVolume
-	Ports       []string        `json:"ports,omitempty"`       // NAME:[IP:]PORT
+	Ports       []string        `json:"ports,omitempty"`       // see parsePort
 	Annotations []string        `json:"annotations,omitempty"` // NAME=VALUE
 	Isolators   []string        `json:"isolators,omitempty"`   // NAME=JSON, the pod's
 	Strict      bool            `json:"strict,omitempty"`      // refuse what would be ignored, and mount points that nothing was named for

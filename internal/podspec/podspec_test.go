@@ -118,8 +118,9 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		`mode "9" is not an octal number`:                 pod(func(r *Request) { r.Volumes = []string{"db,kind=empty,mode=9"} }),
 		`no such uid or gid: -1, 0`:                       pod(func(r *Request) { r.Volumes = []string{"db,kind=empty,uid=-1"} }),
 		`source "/a/../b" is not a clean path`:            pod(func(r *Request) { r.Volumes = []string{"db=/a/../b"} }),
-		`invalid port "web": want NAME:[IP:]PORT`:         pod(func(r *Request) { r.Ports = []string{"web"} }),
+		`invalid port "web": want NAME[=PORT[`:            pod(func(r *Request) { r.Ports = []string{"web"} }),
 		`invalid port "web:0": the host's port`:           pod(func(r *Request) { r.Ports = []string{"web:0"} }),
+		`invalid port "web=0:1": invalid port spec`:       pod(func(r *Request) { r.Ports = []string{"web=0:1"} }),
 		`invalid port "web:x:1"`:                          pod(func(r *Request) { r.Ports = []string{"web:x:1"} }),
 		`port web: 6 ports from 65535 on`:                 pod(func(r *Request) { r.Ports = []string{"web:65535"} }),
 		`port odd: there is no protocol "ipx"`:            pod(func(r *Request) { r.Ports = []string{"odd:1"} }),
@@ -279,6 +280,12 @@ func TestPorts(t *testing.T) {
 	want := []brig.PortBinding{{Port: brig.Port{Number: 7, Proto: "tcp"}, HostIP: "10.0.0.1", HostPort: 5}, {Port: brig.Port{Number: 8, Proto: "tcp"}, HostIP: "10.0.0.1", HostPort: 6}}
 	if !slices.Equal(p.Ports, want) {
 		t.Errorf("ports %+v", p.Ports)
+	}
+	r := asked(AppOptions{})
+	r.Ports = []string{"p:127.0.0.1:5", "q=9/udp:6"} // two more of p follow the first
+	p = one(t, r, img)
+	if got := fmt.Sprint(p.Ports); p.Ports[2].HostPort != 7 || p.Ports[3].HostPort != 6 || got != "[100/udp 101/udp 102/udp 9/udp]" {
+		t.Errorf("ports by options: %s", got)
 	}
 }
 
