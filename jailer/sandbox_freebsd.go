@@ -35,7 +35,7 @@ func (j *Jailer) MakeSandbox(ctx context.Context, s *brig.Sandbox) (err error) {
 		return errs.Wrap(err, "make the pod's directory")
 	}
 	fault.Point("sandbox.dir")
-	for _, argv := range jailspec.PodJail(j.cfg.Instance, s) {
+	for _, argv := range jailspec.PodJail(j.cfg.Instance, j.host.VNET, s) {
 		if _, err := host.Run(ctx, argv...); err != nil {
 			return errs.Wrap(err, "make what the apps of pod %s share", s.ID.Short())
 		}

@@ -9,29 +9,33 @@ import (
 )
 
 // FindACI finds an image by what appc calls it. IDs that are not known yet are computed if one is asked for.
-func (i *Images) FindACI(ctx context.Context, d brig.ACIDependency) (brig.Digest, error) {
+func (i *Images) FindACI(ctx context.Context, d brig.ACIDependency) (brig.Digest, string, error) {
 	if d.ID != "" {
 		all, err := i.ImageList(ctx)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		for _, info := range all {
 			if info.ACI.ID == "" && (d.Name == "" || d.Name == info.ACI.Name) {
 				if err := i.computeACI(ctx, info.ID, atOnce); err != nil && !errs.Is(err, errs.NotFound) {
-					return "", err
+					return "", "", err
 				}
 			}
 		}
 	}
 	img, l, err := i.dependency(ctx, d)
 	if errs.Is(err, errs.NotFound) {
-		return "", errs.New(errs.NotFound, "No such image: %s", describeDependency(d))
+		return "", "", errs.New(errs.NotFound, "No such image: %s", describeDependency(d))
 	}
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	l.release(ctx)
-	return img.ID, nil
+	info, err := i.ImageGet(ctx, string(img.ID))
+	if err == nil && len(info.Tags) > 0 {
+		return img.ID, info.Tags[0], nil
+	}
+	return img.ID, string(img.ID), nil
 }
 
 // atOnce has computeACI work at once, whatever else is under way.

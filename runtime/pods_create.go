@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -21,8 +20,8 @@ import (
 
 // ACISource knows images by what appc calls them.
 type ACISource interface {
-	// FindACI finds the image that has the ID, or the name and labels; the newest of several. NotFound.
-	FindACI(ctx context.Context, d brig.ACIDependency) (brig.Digest, error)
+	// FindACI finds the image that has the ID, or the name and labels; the newest of several. ref is one of Docker's names for it, or its ID. NotFound.
+	FindACI(ctx context.Context, d brig.ACIDependency) (id brig.Digest, ref string, err error)
 	// ACIDocument returns an image's ACI ID, "sha512-…", which is computed if it isn't known yet, and the exact bytes of its appc manifest.
 	ACIDocument(ctx context.Context, id brig.Digest) (aciID string, manifest []byte, err error)
 }
@@ -107,8 +106,8 @@ func (c *Containers) withApps(ctx context.Context, r podspec.Request, use func([
 		return err
 	}
 	ids := make([]brig.Digest, len(wanted))
-	for i, w := range wanted {
-		if ids[i], err = c.findApp(ctx, w); err != nil {
+	for i := range wanted {
+		if ids[i], err = c.findApp(ctx, &wanted[i]); err != nil {
 			return err
 		}
 	}
@@ -121,14 +120,14 @@ func (c *Containers) withApps(ctx context.Context, r podspec.Request, use func([
 			if err != nil {
 				return err
 			}
-			out[i] = appImage{img, podspec.Image{Ref: cmp.Or(wanted[i].Ref, string(id)), ID: aci, Manifest: manifest, Config: img.Config}}
+			out[i] = appImage{img, podspec.Image{Ref: wanted[i].Ref, ID: aci, Manifest: manifest, Config: img.Config}}
 		}
 		return use(out)
 	})
 }
 
-// findApp finds an app's image: by Docker's names and IDs, else by appc's.
-func (c *Containers) findApp(ctx context.Context, w podspec.Wanted) (id brig.Digest, err error) {
+// findApp finds an app's image: by Docker's names and IDs, else by appc's. w gets Docker's name if it had none of Docker's.
+func (c *Containers) findApp(ctx context.Context, w *podspec.Wanted) (id brig.Digest, err error) {
 	d := brig.ACIDependency{Name: w.Name, ID: w.ID, Labels: maps.Clone(w.Labels)}
 	if w.Ref != "" {
 		err := c.cfg.Images.With(ctx, w.Ref, "", func(img *brig.Image) error { id = img.ID; return nil })
@@ -145,15 +144,18 @@ func (c *Containers) findApp(ctx context.Context, w podspec.Wanted) (id brig.Dig
 		} else {
 			return "", err
 		}
-		if id, e := c.cfg.ACIs.FindACI(ctx, d); e == nil || !errs.Is(e, errs.NotFound) {
-			return id, e
+		id, ref, e := c.cfg.ACIs.FindACI(ctx, d)
+		if errs.Is(e, errs.NotFound) {
+			return "", err
 		}
-		return "", err
+		w.Ref = ref
+		return id, e
 	}
 	if d.Labels["version"] == "latest" { // which pods.md has an executor resolve
 		delete(d.Labels, "version")
 	}
-	return c.cfg.ACIs.FindACI(ctx, d)
+	id, w.Ref, err = c.cfg.ACIs.FindACI(ctx, d)
+	return id, err
 }
 
 // holdImages keeps images from being removed, each once: one of them held twice would wait for a removal that waits for it.

@@ -50,11 +50,11 @@ const (
 
 var testACIID = "sha512-" + strings.Repeat("5", 128)
 
-func (b *podSeam) FindACI(_ context.Context, d brig.ACIDependency) (brig.Digest, error) {
+func (b *podSeam) FindACI(_ context.Context, d brig.ACIDependency) (brig.Digest, string, error) {
 	if d.ID != "" && d.ID != testACIID || d.Name != "" && d.Name != testACI {
-		return "", errs.New(errs.NotFound, "No such image: %s", fmt.Sprint(d))
+		return "", "", errs.New(errs.NotFound, "No such image: %s", fmt.Sprint(d))
 	}
-	return b.image.ID, nil
+	return b.image.ID, "img", nil
 }
 
 func (b *podSeam) ACIDocument(context.Context, brig.Digest) (string, []byte, error) {

@@ -249,9 +249,10 @@ func TestIov(t *testing.T) {
 
 // What the apps of a pod share is their parent jail's, which may do no less than any of them.
 func TestPodJail(t *testing.T) {
+	vnet := true
 	made := func(n brig.Netns) (out string, at brig.Netns) {
 		s := &brig.Sandbox{ID: "f", Netns: n}
-		for _, argv := range PodJail("abcd1234", s) {
+		for _, argv := range PodJail("abcd1234", vnet, s) {
 			out += strings.Join(argv, " ") + "\n"
 		}
 		return out, s.Netns
@@ -265,6 +266,10 @@ func TestPodJail(t *testing.T) {
 	got, at = made(brig.Netns{Kind: brig.NetnsPrivate})
 	if got != rights+"vnet\njexec brigpod-abcd1234-f ifconfig lo0 inet 127.0.0.1/8 up\n" || at != (brig.Netns{Kind: brig.NetnsPath, Path: "brigpod-abcd1234-f"}) {
 		t.Error(got, at)
+	}
+	vnet = false
+	if got, _ := made(brig.Netns{Kind: brig.NetnsPrivate}); got != rights+"ip4=disable ip6=disable\n" {
+		t.Error(got)
 	}
 	got, at = made(brig.Netns{Kind: brig.NetnsHost})
 	if got != rights+"ip4=inherit ip6=inherit\n" || at != (brig.Netns{Kind: brig.NetnsHost, Path: "brigpod-abcd1234-f"}) {
