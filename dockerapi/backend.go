@@ -7,6 +7,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/elfcheck"
+	"github.com/brigd/brig/internal/podspec"
 )
 
 // The interfaces below are what the handlers ask of the engine. Every ref is a name, an ID, or a unique prefix of an ID.
@@ -174,6 +175,23 @@ type Memberships interface {
 	// NetworkConnect and NetworkDisconnect take effect at once if the container runs, else with its next start.
 	NetworkConnect(ctx context.Context, network, container string, spec brig.EndpointSpec) error
 	NetworkDisconnect(ctx context.Context, network, container string, force bool) error
+}
+
+// Pods makes, shows and removes pods. A container that is an app of none is a pod of one app by itself, and is found as one.
+type Pods interface {
+	// PodCreate also returns what it was made from: warnings, and what became of isolators.
+	PodCreate(ctx context.Context, r podspec.Request, set brig.PodSettings) (*brig.Pod, *podspec.Pod, error)
+	PodReify(ctx context.Context, r podspec.Request, set brig.PodSettings) (*podspec.Pod, error) // makes nothing
+	PodGet(ctx context.Context, ref string) (*brig.Pod, []*brig.Container, error)                // its containers are in its order
+	PodList(ctx context.Context) ([]*brig.Pod, error)                                            // newest first
+	PodRemove(ctx context.Context, ref string, force bool) error
+}
+
+// PodLifecycle moves all apps of a pod.
+type PodLifecycle interface {
+	PodStart(ctx context.Context, ref string) error // NotModified if all run
+	PodStop(ctx context.Context, ref string, o brig.StopOptions) error
+	PodKill(ctx context.Context, ref, signal string) error // signal as in Kill
 }
 
 // Housekeeping finds, mends and removes what should not be there.

@@ -463,6 +463,7 @@ type port struct {
 	*fleet
 	socket string
 	client *http.Client
+	server *Server
 	t      *testing.T
 }
 
@@ -475,12 +476,12 @@ func newPort(t *testing.T, prog program) *port {
 	}}
 	s, err := New(Config{Backends: Backends{
 		Containers: f, Lifecycle: f, Freezer: f, Updates: f, Meter: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
-		Transfers: others{}, Pushes: struct{ Pushes }{}, Imports: struct{ Imports }{}, Commits: struct{ Commits }{}, Distributions: struct{ Distributions }{}, ACIs: others{}, Variants: struct{ Variants }{}, Trust: &keyring{}, Volumes: others{}, Networks: struct{ Networks }{}, Memberships: struct{ Memberships }{}, System: fleetSystem{}, Housekeeping: struct{ Housekeeping }{},
+		Transfers: others{}, Pushes: struct{ Pushes }{}, Imports: struct{ Imports }{}, Commits: struct{ Commits }{}, Distributions: struct{ Distributions }{}, ACIs: others{}, Variants: struct{ Variants }{}, Trust: &keyring{}, Volumes: others{}, Networks: struct{ Networks }{}, Memberships: struct{ Memberships }{}, System: fleetSystem{}, Housekeeping: struct{ Housekeeping }{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
 	}, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &port{fleet: f, socket: t.TempDir() + "/s", t: t}
+	p := &port{fleet: f, server: s, socket: t.TempDir() + "/s", t: t}
 	l, err := net.Listen("unix", p.socket)
 	if err != nil {
 		t.Fatal(err)

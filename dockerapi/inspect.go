@@ -250,7 +250,9 @@ func logPath(c *brig.Container) string {
 // hostConfigOf is the stored document with the defaults that dockerd fills in.
 func hostConfigOf(c *brig.Container) (*container.HostConfig, error) {
 	h := &container.HostConfig{}
-	if len(c.HostConfig) > 0 {
+	if c.Pod != "" {
+		h = hostConfigFrom(c)
+	} else if len(c.HostConfig) > 0 {
 		if err := json.Unmarshal(c.HostConfig, h); err != nil {
 			return nil, errs.Wrap(err, "read the host config of container %s", c.ID.Short())
 		}

@@ -190,7 +190,9 @@ func (h *housekeeper) examineContainers(ctx context.Context, o brig.Examination,
 		d.Add(brig.Finding{Check: "volume", Subject: v.Name, Problem: "its data is gone", Mend: "make it again, empty"}, o.Fix, func() error { return h.e.containers.NewVolume(ctx, v.Name) })
 	}
 	for _, f := range folders {
-		if _, err := h.e.containers.Get(ctx, f.Name()); errs.Is(err, errs.NotFound) {
+		_, ofContainer := h.e.containers.Get(ctx, f.Name())
+		_, _, ofPod := h.e.containers.PodGet(ctx, f.Name())
+		if errs.Is(ofContainer, errs.NotFound) && errs.Is(ofPod, errs.NotFound) {
 			dir := h.e.root.path("containers", f.Name())
 			d.Add(brig.Finding{Check: "container", Subject: f.Name(), Problem: "there is a folder for it, and no record", Mend: "delete the folder"}, o.Fix, func() error { return os.RemoveAll(dir) })
 		}

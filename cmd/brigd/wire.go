@@ -79,6 +79,8 @@ var (
 
 	_ dockerapi.Memberships  = (*brt.Containers)(nil)
 	_ dockerapi.Housekeeping = (*housekeeper)(nil)
+	_ dockerapi.Pods         = (*brt.Containers)(nil)
+	_ dockerapi.PodLifecycle = (*brt.Containers)(nil)
 )
 
 // busSize is how many past events docker events --since can see, also those of former processes on the same root.
@@ -224,7 +226,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e},
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Pods: e.containers, PodLifecycle: e.containers,
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,
