@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -17,10 +18,18 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "brig:", err)
-		os.Exit(1)
+	err := command().ExecuteContext(ctx)
+	if err == nil {
+		return
 	}
+	code := 1
+	if e := (*exitCode)(nil); errors.As(err, &e) {
+		code, err = e.code, e.err
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "brig:", err)
+	}
+	os.Exit(code)
 }
 
 // command is the tree of commands; one file per noun.
@@ -37,6 +46,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVarP(&host, "host", "H", host, "brigd's socket, unix://PATH or tcp://ADDRESS:PORT (default: $BRIG_HOST)")
-	root.AddCommand(gcCommand(&host), doctorCommand(&host), imageCommand(&host), trustCommand(&host), untrustCommand(&host), convertCommand(), checkCommand(&host))
+	root.AddCommand(gcCommand(&host), doctorCommand(&host), imageCommand(&host), trustCommand(&host), untrustCommand(&host), convertCommand(), checkCommand(&host),
+		podCommand(&host), podRun(&host, "run", "Make a pod and run it: brig pod run"))
 	return root
 }

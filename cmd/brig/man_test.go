@@ -3,11 +3,14 @@ package main
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/brigd/brig/internal/podspec"
 )
 
 // manual is brig(8), the text of each command by its words, "image ls"; "" is what stands before the first one.
@@ -53,6 +56,14 @@ func TestManPage(t *testing.T) {
 			}
 			seen[name] = true
 			said, has := options(text), map[string]bool{"help": true, "version": true}
+			if slices.Contains([]string{"pod run", "pod prepare", "run"}, name) { // an app's options stand behind its image
+				new(ordering).appFlags(new(podspec.AppOptions), new(string)).VisitAll(func(f *pflag.Flag) {
+					has[f.Name] = true
+					if !said[f.Name] {
+						t.Errorf("brig.8 doesn't say what %s's app option --%s is", name, f.Name)
+					}
+				})
+			}
 			c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 				has[f.Name] = true
 				if !said[f.Name] && !f.Hidden && f.Name != "help" {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -204,15 +203,7 @@ func untrustCommand(host *string) *cobra.Command {
 				q.Set("root", "1")
 			}
 			fp := strings.ReplaceAll(args[0], " ", "")
-			req, err := http.NewRequestWithContext(cmd.Context(), http.MethodDelete, "http://brig/brig/v1/trust/"+url.PathEscape(fp)+"?"+q.Encode(), nil)
-			if err != nil {
-				return err
-			}
-			body, err := c.do(req)
-			if err != nil {
-				return err
-			}
-			return body.Close()
+			return c.remove(cmd.Context(), "/brig/v1/trust/"+url.PathEscape(fp)+"?"+q.Encode())
 		},
 	}
 	p.flags(cmd)
