@@ -119,6 +119,15 @@ func acts() []act {
 			{do: request("DELETE", "/networks/fn", ""), states: "running"},
 			{do: remove, states: "none", via: "exited", code: 137},
 		}},
+		{name: "pod", again: []string{"end.", "net."}, deeds: []deed{
+			{do: createsPod, states: "created", named: "/ct-a"},
+			{do: request("POST", "/brig/v1/pods/ct/start", ""), states: "running", via: "created"},
+			{do: readyPod, states: "running"},
+			{do: request("POST", "/brig/v1/pods/ct/stop", ""), states: "exited", code: 5},
+			{do: request("POST", "/containers/ct-a/start", ""), states: "running"},
+			{do: readyPod, states: "running"},
+			{do: request("DELETE", "/brig/v1/pods/ct?force=1", ""), states: "none", via: "exited", code: 137},
+		}},
 		{name: "failing start", deeds: []deed{
 			{do: creates("true", ""), states: "created", named: "/ct"},
 			{do: request("DELETE", "/containers/ct", ""), states: "none"},
@@ -129,10 +138,20 @@ func acts() []act {
 	}
 }
 
+// createsPod makes a pod of one app that is the service.
+func createsPod(w *world) bool {
+	return request("POST", "/brig/v1/pods", fmt.Sprintf(`{"name":"ct","volumes":["data"],"ports":["web=80:127.0.0.1:%s"],"apps":[{"image":%q,"name":"a","mounts":["data:/data"],"exec":["sh"],"args":["-c",%q]}]}`,
+		freePort(w.t), image("busybox"), service))(w)
+}
+
 // ready waits until the service answers: then its trap is set, too.
-func ready(w *world) bool {
+func ready(w *world) bool { return w.answers("ct") }
+
+func readyPod(w *world) bool { return w.answers("ct-a") }
+
+func (w *world) answers(name string) bool {
 	for {
-		_, answer, acked := w.call("GET", "/containers/ct/json", "")
+		_, answer, acked := w.call("GET", "/containers/"+name+"/json", "")
 		var s shown
 		if !acked {
 			return false

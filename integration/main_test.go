@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,6 +98,13 @@ func stopServer(s *testbed.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cli := testbed.CLI{Host: s.Host, Config: filepath.Join(bed.dir, "config")}
+	if pods := strings.Fields(cli.Run(ctx, nil, "ps", "-a", "--format", `{{.Label "io.brig.pod.uuid"}}`).Out); len(pods) > 0 {
+		slices.Sort(pods)
+		args := append([]string{"-H", s.Host, "pod", "rm", "-f"}, slices.Compact(pods)...)
+		if out, err := exec.CommandContext(ctx, filepath.Join(bed.bin, "brig"), args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("remove all pods: %w\n%s", err, out)
+		}
+	}
 	if ids := strings.Fields(cli.Run(ctx, nil, "ps", "-aq").Out); len(ids) > 0 {
 		if r := cli.Run(ctx, nil, append([]string{"rm", "-f", "-v"}, ids...)...); r.Code != 0 {
 			return fmt.Errorf("remove all containers: %s", r)

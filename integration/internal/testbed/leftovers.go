@@ -93,7 +93,7 @@ func cgroups(id string) (left []string, err error) {
 
 // folders are those of containers and jails.
 func (s *Server) folders(string) (left []string, err error) {
-	for _, sub := range []string{"containers", "run"} {
+	for _, sub := range []string{"containers", "run", "pods"} {
 		entries, _ := os.ReadDir(filepath.Join(s.Root, sub))
 		for _, e := range entries {
 			left = append(left, "folder "+sub+"/"+e.Name())
