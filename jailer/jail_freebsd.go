@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/undo"
@@ -178,7 +179,7 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	if err := unmountAll(ctx, h.Dir, root); err != nil {
 		return err
 	}
-	return os.RemoveAll(h.Dir)
+	return erase.All(h.Dir)
 }
 
 // unmountAll unmounts, last first, all that is mounted beneath the run directory dir, the root that its bundle names, and root ("": none).

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/host"
@@ -67,7 +68,7 @@ func (j *Jailer) dropSandbox(ctx context.Context, dir string) error {
 	if failed != nil {
 		return errs.Wrap(failed, "drop the sandbox %s", dir)
 	}
-	return os.RemoveAll(dir)
+	return erase.All(dir)
 }
 
 // SweepSandboxes drops all but those of the pods live.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/logfile/logline"
 	"github.com/brigd/brig/jailer/ocispec"
@@ -135,7 +136,7 @@ func cleanDir(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if err := erase.All(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/sys/signal"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/logopts"
@@ -430,7 +431,7 @@ func (c *Containers) ownVolumes(d *brig.Container) []*brig.Volume {
 func (c *Containers) wipe(ctx context.Context, d *brig.Container) error {
 	return errors.Join(
 		errs.Wrap(c.cfg.RootFS.Remove(ctx, d.RootFS), "remove root file system"),
-		os.RemoveAll(c.runDir(d.RootFS)),
+		erase.All(c.runDir(d.RootFS)),
 		os.RemoveAll(c.dir(d.ID)))
 }
 

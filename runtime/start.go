@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/logopts"
@@ -117,7 +118,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 		return errs.Wrap(err, "make the run directory")
 	}
 	fault.Point("start.furnished")
-	u.Push("remove run directory", func(context.Context) error { return os.RemoveAll(j.Dir) })
+	u.Push("remove run directory", func(context.Context) error { return erase.All(j.Dir) })
 	if len(j.Spec.PreStart) > 0 {
 		if err := c.runHandler(ctx, ct, j, preStart, j.Spec.PreStart); err != nil {
 			return err

@@ -158,7 +158,8 @@ func differ(a, b fs.FileInfo) bool {
 	if !ok || !ok2 {
 		return true
 	}
-	return a.Mode() != b.Mode() || !a.ModTime().Equal(b.ModTime()) || x.Uid != y.Uid || x.Gid != y.Gid || x.Rdev != y.Rdev ||
+	return a.Mode() != b.Mode() || !a.ModTime().Equal(b.ModTime()) || x.Uid != y.Uid || x.Gid != y.Gid ||
+		(a.Mode()&fs.ModeDevice != 0 && x.Rdev != y.Rdev) || // of what is no device, UFS shows the first block
 		(!a.IsDir() && a.Size() != b.Size())
 }
 

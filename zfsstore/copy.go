@@ -3,9 +3,9 @@ package zfsstore
 import (
 	"context"
 	"errors"
-	"os"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/tarfs"
 )
 
@@ -48,7 +48,7 @@ func (d *copying) clone(ctx context.Context, id brig.RID, lineage []layer, size 
 		err = d.place(id, lineage)
 	}
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(d.path("w", string(id))))
+		return errors.Join(err, erase.All(d.path("w", string(id))))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/fault"
 )
 
@@ -31,7 +32,7 @@ const lowMount = "low"
 // newWork makes w/<rid>/<name>, an empty root directory whose time does not depend on now.
 func (d *dirs) newWork(rid brig.RID, name string) (string, error) {
 	dir := d.path("w", string(rid), name)
-	if err := os.RemoveAll(d.path("w", string(rid))); err != nil {
+	if err := erase.All(d.path("w", string(rid))); err != nil {
 		return "", err
 	}
 	if err := os.Mkdir(d.path("w", string(rid)), 0o711); err != nil {
@@ -99,7 +100,7 @@ func (d *dirs) abort(_ context.Context, w *work) error {
 	if w.close != nil {
 		w.close() // again is harmless, and it was not called if begin's caller never got so far
 	}
-	return errors.Join(os.RemoveAll(d.path("w", string(w.rid))), os.RemoveAll(d.path("l", string(w.rid))))
+	return errors.Join(erase.All(d.path("w", string(w.rid))), erase.All(d.path("l", string(w.rid))))
 }
 
 func (d *dirs) drop(_ context.Context, l layer) error { return d.discard("l", l.RID) }
@@ -115,7 +116,7 @@ func (d *dirs) discard(kind string, rid brig.RID) error {
 		return err
 	}
 	fault.Point("discard.hidden")
-	if err := os.RemoveAll(tomb); err != nil {
+	if err := erase.All(tomb); err != nil {
 		d.log.Warn("what was removed could not be deleted wholly; it will be tried again", "dir", tomb, "err", err)
 	}
 	return nil
@@ -129,7 +130,7 @@ func (d *dirs) reap(ctx context.Context, active func(brig.RID) bool) (left int, 
 			continue
 		}
 		dir := d.path("w", string(id))
-		if e := errors.Join(unmountDir(ctx, d.log, filepath.Join(dir, lowMount)), unmountDir(ctx, d.log, dir), os.RemoveAll(dir)); e != nil {
+		if e := errors.Join(unmountDir(ctx, d.log, filepath.Join(dir, lowMount)), unmountDir(ctx, d.log, dir), erase.All(dir)); e != nil {
 			d.log.Debug("what was removed can't be deleted yet", "dir", dir, "err", e)
 			left++
 		}
@@ -256,7 +257,7 @@ func (d *dirs) sweepDirs(ctx context.Context, k keep) error {
 			}
 			d.log.Info("sweeping what no record names", "kind", kind, "rid", id)
 			if kind == "w" {
-				all = append(all, os.RemoveAll(d.path(kind, string(id))))
+				all = append(all, erase.All(d.path(kind, string(id))))
 			} else {
 				all = append(all, d.discard(kind, id))
 			}
