@@ -89,11 +89,15 @@ compare: deps deps-peers
 peers: deps deps-peers build
 	BRIG_TEST_PEERS=1 $(GO) test -count=1 -timeout 10m ./integration/peers/
 
-# zfsstore's suite on real OpenZFS, in a virtual machine. RUN=PATTERN is go test's -run. The first time builds the machine.
-# HOST=root@machine, with SSH='ssh -p …' where it takes more; on FreeBSD itself without. ARGS='-test.run X' goes to each test.
+# Unit tests and the integration suite on a FreeBSD machine: HOST=root@machine, with SSH='ssh -p …' where it takes more; on FreeBSD itself without.
+# RUN=PATTERN is go test's -run, PKGS='./a ./b' chooses packages, SLOW=10 gives an emulated machine ten times as long.
+ifeq ($(shell $(GO) env GOOS),freebsd)
+test-freebsd: deps build
+endif
 test-freebsd:
-	@GO='$(GO)' contrib/freebsd/test.sh $(PKGS)
+	@GO='$(GO)' HOST='$(HOST)' RUN='$(RUN)' SLOW='$(SLOW)' contrib/freebsd/test.sh $(PKGS)
 
+# zfsstore's suite on real OpenZFS, in a virtual machine. RUN=PATTERN is go test's -run. The first time builds the machine.
 test-zfs: deps
 	@contrib/deps.sh zfs
 	@RUN='$(RUN)' GO='$(GO)' contrib/zfs-guest/run.sh .cache/zfs-guest

@@ -111,6 +111,7 @@ freebsd() {
 	case $group in
 	base)
 		need docker docker
+		need docker-registry registry
 		need skopeo skopeo
 		need isa-l igzip
 		need git git ;;
@@ -133,6 +134,8 @@ Linux)
 		exit 0
 	}
 	echo "deps: this is no Debian: see contrib/deps.sh for what brig's tests need" >&2 ;;
-FreeBSD) freebsd ;;
+FreeBSD)
+	freebsd
+	[ "$group" != base ] || compose ;;
 *) echo "deps: brig runs on Linux and FreeBSD" >&2; exit 1 ;;
 esac

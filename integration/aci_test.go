@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/brigd/brig/integration/internal/images"
 )
 
 // brigRun runs the brig command on the suite's server and returns its output, both streams, and whether it succeeded.
@@ -36,13 +38,8 @@ func imported(t testing.TB, path string) (id, ref string) {
 // oracle builds docker2aci of the nested module and returns its path.
 func oracle(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "docker2aci-oracle")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "./docker2aci-oracle")
-	cmd.Dir, cmd.Env = "docker2aci", append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the oracle: %v\n%s", err, out)
-	}
-	return path
+	offered(t, "docker2aci")
+	return built(t, "docker2aci-oracle", "docker2aci", nil, "./docker2aci-oracle")
 }
 
 // convertedBy has docker2aci convert an image of the registry, and returns the ACIs, from the lowest up.
@@ -121,7 +118,7 @@ func aciOf(t testing.TB, manifest string, files map[string]string) string {
 
 func TestImportACI(t *testing.T) {
 	own(t)
-	shell, err := os.ReadFile("/bin/busybox")
+	shell, err := os.ReadFile(images.Busybox())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,9 +161,19 @@ func TestImportACI(t *testing.T) {
 	equal(t, "the export stands alone", ok(t, "run", "--rm", ref, "/bin/sh", "-c", "cat /new"), "new")
 }
 
+// listed is brig's list of images, once their ACI IDs are known.
+func listed(t *testing.T) (out string) {
+	t.Helper()
+	eventually(t, "ACI IDs of all images", func() (bool, string) {
+		out, _ = brigRun(t, "image", "ls", "--no-trunc")
+		return !strings.Contains(out, "(computing)"), out
+	})
+	return out
+}
+
 func TestImportBadACI(t *testing.T) {
 	own(t)
-	before, _ := brigRun(t, "image", "ls", "--no-trunc")
+	before := listed(t)
 	for words, path := range map[string]string{
 		"has no manifest|read archive": tempFile(t, "a.aci", strings.Repeat("junk", 1000)),
 		"not valid":                    aciOf(t, "{}", nil),
@@ -176,8 +183,7 @@ func TestImportBadACI(t *testing.T) {
 		equal(t, path, good, false)
 		match(t, path, out, words)
 	}
-	after, _ := brigRun(t, "image", "ls", "--no-trunc")
-	equal(t, "images", after, before)
+	equal(t, "images", listed(t), before)
 	if left, err := os.ReadDir(filepath.Join(bed.server.Root, "spool", "load")); err == nil && len(left) > 0 {
 		t.Errorf("left in the spool: %v", left)
 	}

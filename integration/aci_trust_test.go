@@ -28,6 +28,7 @@ import (
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"github.com/brigd/brig/integration/internal/images"
 	"github.com/brigd/brig/integration/internal/testbed"
 )
 
@@ -66,6 +67,7 @@ func newPublisher(t *testing.T) *publisher {
 	p := &publisher{file: map[string][]byte{}}
 	for range 20 { // somebody else's test may have the address
 		p.host = fmt.Sprintf("127.%d.%d.%d", 64+mrand.IntN(128), mrand.IntN(250)+1, mrand.IntN(250)+1)
+		loopback(t, p.host)
 		if l, err = net.Listen("tcp", p.host+":443"); err == nil {
 			break
 		}
@@ -158,7 +160,7 @@ func TestSignedACIs(t *testing.T) {
 	alice, public := pgpKey(t, "alice")
 	mallory, _ := pgpKey(t, "mallory")
 	fingerprint := hex.EncodeToString(alice.PrimaryKey.Fingerprint)
-	shell := readFile(t, "/bin/busybox")
+	shell := readFile(t, images.Busybox())
 	manifest := func(name, rest string) string {
 		return fmt.Sprintf(`{"acKind":"ImageManifest","acVersion":"0.8.11","name":"%s/%s","labels":[{"name":"version","value":"1"}]%s}`, web.host, name, rest)
 	}

@@ -61,7 +61,7 @@ func TestAPITable(t *testing.T) {
 		if os.Getenv("BRIG_TEST_RECORD") != "" {
 			continue
 		}
-		if want := recorded[title]; got[title] != want {
+		if want := recorded[title]; got[title] != want && !answersElsewise(title, got[title], want) {
 			t.Errorf("%s\n%s", title, lineDiff(got[title], want))
 		}
 		if newerThanDockerd(row.do) {

@@ -11,16 +11,26 @@ import (
 	"github.com/brigd/brig/integration/internal/images"
 )
 
-// clientOf builds a program of a nested module below clients/, whose dependencies stay out of brig's.
-func clientOf(t *testing.T, module, program string) string {
+// built is a program that this host's Go builds: go build ARGS in dir, with variables. Where BRIG_TEST_BUILT names a folder it is there, by its name, for the
+// suite runs on a host without Go.
+func built(t *testing.T, name, dir string, env []string, args ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "client")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, program)
-	cmd.Dir, cmd.Env = filepath.Join("clients", module), append(os.Environ(), "CGO_ENABLED=0")
+	if there := os.Getenv("BRIG_TEST_BUILT"); there != "" {
+		return filepath.Join(there, name)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", path}, args...)...)
+	cmd.Dir, cmd.Env = dir, append(append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s of %s: %v\n%s", program, module, err, out)
+		t.Fatalf("go build %s in %s: %v\n%s", strings.Join(args, " "), dir, err, out)
 	}
 	return path
+}
+
+// clientOf builds a program of a nested module below clients/, whose dependencies stay out of brig's.
+func clientOf(t *testing.T, module string) string {
+	t.Helper()
+	return built(t, module, filepath.Join("clients", module), nil, ".")
 }
 
 // runClient runs a client on the suite's server and returns what it printed.
@@ -38,7 +48,7 @@ func runClient(t *testing.T, env []string, program string, args ...string) strin
 
 // TestMobyClient has moby's own Go client, of its newest version, speak to the server.
 func TestMobyClient(t *testing.T) {
-	out := runClient(t, nil, clientOf(t, "moby", "."), image("busybox"))
+	out := runClient(t, nil, clientOf(t, "moby"), image("busybox"))
 	match(t, "the client", out, `^API 1\.[0-9]+$`)
 }
 
@@ -96,7 +106,7 @@ func TestDiscovery(t *testing.T) {
 // discovery starts the program of clients/discovery; said is what it has printed so far, and end ends it.
 func discovery(t *testing.T, label string) (said func() string, end func()) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), clientOf(t, "discovery", "."), label)
+	cmd := exec.CommandContext(t.Context(), clientOf(t, "discovery"), label)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+bed.server.Host)
 	out, err := os.Create(filepath.Join(t.TempDir(), "said"))
 	if err != nil {
@@ -129,11 +139,12 @@ func discovery(t *testing.T, label string) (said func() string, end func()) {
 
 // TestTestcontainers runs a server with testcontainers-go, which has a reaper with the server's socket in it remove all when the program has ended.
 func TestTestcontainers(t *testing.T) {
+	offered(t, "file mounts")
 	set, err := images.Services(bed.ctx, "../.cache", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ryuk, err := images.Program(clientOf(t, "moby", "./reaper"))
+	ryuk, err := images.Program(built(t, "reaper", "clients/moby", []string{"GOOS=linux"}, "./reaper"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +153,7 @@ func TestTestcontainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { docker(t, "rmi", "-f", image(reaper), image("nginx")) })
-	id := runClient(t, []string{"TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX=" + bed.reg}, clientOf(t, "testcontainers", "."), image("nginx"))
+	id := runClient(t, []string{"TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX=" + bed.reg}, clientOf(t, "testcontainers"), image("nginx"))
 	match(t, "container", id, `^[0-9a-f]{64}$`)
 	for _, list := range [][]string{{"ps", "-aq"}, {"network", "ls", "-q"}} {
 		eventually(t, "everything of testcontainers is gone", func() (bool, string) {

@@ -64,11 +64,15 @@ func among(names []string, folders ...string) string {
 // TestCopyBeneathMounts copies archives into and out of a folder above a container's mounts: they go to where the container sees them. What
 // shows only the container's own files shows nothing of the mounts.
 func TestCopyBeneathMounts(t *testing.T) {
+	fileMounts := hostDiffers["file mounts"] == ""
 	for _, state := range []string{"created", "running", "stopped"} {
 		t.Run(state, func(t *testing.T) {
 			srv, inner, ro := vol(t), vol(t), vol(t)
-			file := tempFile(t, "file", "host")
-			id := made(t, ok(t, "create", "-v", srv+":/srv", "-v", inner+":/srv/in", "-v", ro+":/ro:ro", "-v", file+":/file", "-v", t.TempDir()+":/bnd", image("busybox"), "sleep", "1000"))
+			flags := []string{"create", "-v", srv + ":/srv", "-v", inner + ":/srv/in", "-v", ro + ":/ro:ro", "-v", t.TempDir() + ":/bnd"}
+			if fileMounts {
+				flags = append(flags, "-v", tempFile(t, "file", "host")+":/file")
+			}
+			id := made(t, ok(t, append(flags, image("busybox"), "sleep", "1000")...))
 			if state != "created" {
 				ok(t, "start", id)
 			}
@@ -85,17 +89,20 @@ func TestCopyBeneathMounts(t *testing.T) {
 				{"/", "srv/a", ""}, {"/", "srv/sub/b", ""}, {"/", "srv/in/c", ""}, {"/srv", "in/d", ""}, {"/", "bnd/e", ""}, {"/", "root/f", ""},
 				{"/", "ro/x", "open /ro/x: read-only file system"},
 				{"/", "ro/sub/x", "read-only file system"},
-				{"/", "file", "unlinkat /+file: device or resource busy"},
+				{"/", "file", "unlinkat /+file: device (or resource )?busy"},
 				{"/", "srv", `(?i)cannot overwrite directory`},
 				{"/ro", "x", "mounted volume is marked read-only"},
 			} {
+				if c.name == "file" && !fileMounts {
+					continue
+				}
 				said, done := put(c.to, [2]string{c.name, "new"})
 				if done != (c.words == "") || !regexp.MustCompile(c.words).MatchString(said) {
 					t.Errorf("%s into %s: %q, want %q", c.name, c.to, said, c.words)
 				}
 			}
 			if state != "created" { // the engine's own mounts are there from the first start on
-				for name, words := range map[string]string{"etc/hosts": "unlinkat /etc/hosts: device or resource busy", "etc": "(?i)cannot overwrite directory"} {
+				for name, words := range map[string]string{"etc/hosts": "unlinkat /etc/hosts: device (or resource )?busy", "etc": "(?i)cannot overwrite directory"} {
 					if said, done := put("/", [2]string{name, "new"}); done || !regexp.MustCompile(words).MatchString(said) {
 						t.Errorf("%s: %q, want %q", name, said, words)
 					}
@@ -107,7 +114,8 @@ func TestCopyBeneathMounts(t *testing.T) {
 			equal(t, "the read-only one", ok(t, "run", "--rm", "-v", ro+":/v", image("busybox"), "sh", "-c", find), "")
 
 			out := entriesOf(t, docker(t, "cp", id+":/", "-").Out)
-			equal(t, "copied out", among(out, "srv", "bnd", "ro", "file"), "bnd bnd/e file ro srv srv/a srv/in srv/in/c srv/in/d srv/sub srv/sub/b")
+			equal(t, "copied out", among(out, "srv", "bnd", "ro"), "bnd bnd/e ro srv srv/a srv/in srv/in/c srv/in/d srv/sub srv/sub/b")
+			equal(t, "copied out of a file", among(out, "file"), map[bool]string{true: "file"}[fileMounts])
 			equal(t, "copied out of the mount", strings.Join(entriesOf(t, docker(t, "cp", id+":/srv", "-").Out), " "), "srv srv/a srv/in srv/in/c srv/in/d srv/sub srv/sub/b")
 			match(t, "diff", ok(t, "diff", id), `(?m)^A /root/f$`)
 			if diff := ok(t, "diff", id); regexp.MustCompile(`/(srv|bnd|ro)/(a|e|sub|in/)|/file/`).MatchString(diff) {
@@ -124,7 +132,10 @@ func TestCopyBeneathMounts(t *testing.T) {
 			ok(t, "commit", id, tag)
 			equal(t, "committed", ok(t, "run", "--rm", tag, "sh", "-c", "for f in "+leaves+" root/f; do test -e /$f && echo $f; done; true"), "root/f")
 			ok(t, "restart", "-t", "0", id)
-			equal(t, "in the container", ok(t, "exec", id, "cat", "/srv/a", "/srv/in/d", "/bnd/e", "/file"), "newnewnewhost")
+			equal(t, "in the container", ok(t, "exec", id, "cat", "/srv/a", "/srv/in/d", "/bnd/e"), "newnewnew")
+			if fileMounts {
+				equal(t, "the file", ok(t, "exec", id, "cat", "/file"), "host")
+			}
 		})
 	}
 }
@@ -137,7 +148,7 @@ func TestCopyOverPlacesOfMounts(t *testing.T) {
 	for _, name := range []string{"srv", "etc", "etc/hosts"} {
 		code, body := send(t, "PUT", "/containers/"+id+"/archive?path=/", tarBytes(t, [2]string{name, "x"}))
 		equal(t, name, code, 500)
-		match(t, name, body, `unlinkat /+`+name+`[^ ]*: device or resource busy`)
+		match(t, name, body, `unlinkat /+`+name+`[^ ]*: device (or resource )?busy`)
 	}
 	if bed.server.Owned { // dockerd has removed what it could by then
 		ok(t, "exec", id, "test", "-f", "/srv/kept", "-a", "-f", "/etc/passwd")

@@ -1,15 +1,12 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -146,50 +143,27 @@ func (w *world) subject() *shown {
 // objects counts what brigd's instance has on the host for its running containers.
 func (w *world) objects() map[string]int {
 	w.t.Helper()
-	id, err := w.Instance()
+	n, err := w.Objects()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n := map[string]int{"netns": count(w.Root, "netns"), "runs": count(w.Root, "run"), "shims": 0, "links": 0, "cgroups": 0, "mounts": 0, "rules": 0}
-	links, _ := net.Interfaces()
-	for _, l := range links {
-		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") {
-			n["links"]++
-		}
+	shims, err := testbed.Shims(w.Root)
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, f := range lines {
-		if b, _ := os.ReadFile(f); bytes.Contains(b, []byte("dir="+w.Root+"/run")) {
-			n["shims"]++
-		}
+	n["runs"], n["shims"] = count(w.Root, "run"), len(shims)
+	if n["links"], _, err = w.Links(); err != nil {
+		w.t.Fatal(err)
 	}
-	groups := map[string]bool{}
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/brig-" + id + "/*")
-	for _, d := range dirs {
-		if st, err := os.Stat(d); err == nil && st.IsDir() {
-			groups[filepath.Base(d)] = true
-		}
-	}
-	n["cgroups"] = len(groups)
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	n["mounts"] = bytes.Count(b, []byte(" "+w.Root+"/store/mnt/"))
-	out, _ := exec.Command("nft", "list", "table", "ip", "brig_"+id).Output()
-	n["rules"] = bytes.Count(out, []byte("dnat to"))
 	return n
 }
 
 // bridges counts those of users' networks.
-func (w *world) bridges() (n int) {
+func (w *world) bridges() int {
 	w.t.Helper()
-	id, err := w.Instance()
+	_, n, err := w.Links()
 	if err != nil {
 		w.t.Fatal(err)
-	}
-	links, _ := net.Interfaces()
-	for _, l := range links {
-		if strings.HasPrefix(l.Name, "br"+id[:4]+"-") {
-			n++
-		}
 	}
 	return n
 }

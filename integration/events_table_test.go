@@ -37,7 +37,7 @@ func eventRows() []eventRow {
 		{do: "rmi ev-img:2"},
 		{do: "volume create ev-vol"},
 		{do: "volume create ev-vol"},
-		{do: "create --name ev-1 --label b=2 --label evt=1 -v ev-vol:/v -v $TMP:/host -v /anonymous ev-img:1 sh -c 'trap : USR1; while :; do sleep 0.1; done'"},
+		{do: "create --name ev-1 --label b=2 --label evt=1 -v ev-vol:/v -v $TMP:/host -v /anonymous ev-img:1 sh -c 'trap : USR1 TERM; while :; do sleep 0.1; done'"},
 		{do: "rename ev-1 ev-one"},
 		{do: "rename ev-one ev-1"},
 		{do: "start ev-1"},

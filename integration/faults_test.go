@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -165,16 +164,10 @@ func (s *stage) check(must map[string]bool, open string, f full) {
 	}
 }
 
-// faultBin builds a brigd with fault points.
+// faultBin is the folder of a brigd with fault points.
 func faultBin(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(bed.dir, fresh("fbin"))
-	cmd := exec.Command("go", "build", "-tags", "faults", "-o", filepath.Join(dir, "brigd"), "../cmd/brigd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build brigd with fault points: %v\n%s", err, out)
-	}
-	return dir
+	return filepath.Dir(built(t, "faults/brigd", "..", nil, "-tags", "faults", "./cmd/brigd"))
 }
 
 // brigd is killed between every two steps of a pull, of making and running a container with a volume, and of removing all that. What was

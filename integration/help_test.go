@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds each command: a hang is a failure with output, not a dead suite.
-const patience = 90 * time.Second
+var patience = testbed.Slow(90 * time.Second)
 
 // image is the name of a test image at the registry.
 func image(name string) string { return bed.reg + "/" + name }
@@ -102,14 +102,15 @@ func inspect(t testing.TB, object, format string) string {
 // eventually tries until the condition holds; what it last said goes into the failure.
 func eventually(t testing.TB, what string, try func() (bool, string)) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	limit := testbed.Slow(30 * time.Second)
+	deadline := time.Now().Add(limit)
 	for {
 		done, said := try()
 		if done {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 30 s; last: %s", what, said)
+			t.Fatalf("%s: not within %v; last: %s", what, limit, said)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -139,6 +140,14 @@ func own(t testing.TB) {
 	t.Helper()
 	if !bed.server.Owned {
 		t.Skip("needs a server of the suite's own, and BRIG_TEST_HOST names another")
+	}
+}
+
+// offered skips a test of what the host's system doesn't have, or has in another way: hostDiffers says why.
+func offered(t testing.TB, what string) {
+	t.Helper()
+	if reason, differs := hostDiffers[what]; differs {
+		t.Skip(reason)
 	}
 }
 

@@ -35,14 +35,18 @@ func TestLimitsHold(t *testing.T) {
 		{"no such cpu", sh("true", "--cpuset-cpus", "4000"), `Requested CPUs are not available - requested 4000`, 125},
 		{"storage-opt", sh("true", "--storage-opt", "size=1g"), `(?i)storage-opt|storage option|quota|size`, 125},
 	} {
-		r := docker(t, c.args...)
-		match(t, c.name, r.Out+r.Err, c.out)
-		equal(t, c.name+": exit code", r.Code, c.code)
+		t.Run(c.name, func(t *testing.T) {
+			offered(t, "limit "+c.name)
+			r := docker(t, c.args...)
+			match(t, "output", r.Out+r.Err, c.out)
+			equal(t, "exit code", r.Code, c.code)
+		})
 	}
 }
 
 // TestWeightIsWarnedOf: without a scheduler that knows weights nothing would come of one.
 func TestWeightIsWarnedOf(t *testing.T) {
+	offered(t, "weight")
 	files, _ := filepath.Glob("/sys/block/*/queue/scheduler")
 	for _, f := range files {
 		if b, _ := os.ReadFile(f); strings.Contains(string(b), "[bfq]") || strings.Contains(string(b), "[cfq]") {
@@ -72,6 +76,7 @@ func TestOutOfMemory(t *testing.T) {
 
 // TestDevice gives devices under other names.
 func TestDevice(t *testing.T) {
+	offered(t, "run device")
 	r := docker(t, "run", "--rm", "--device", "/dev/zero:/dev/mine:r", image("busybox"), "head", "-c", "3", "/dev/mine")
 	equal(t, "a device by another name", r.Out, "\x00\x00\x00")
 	fails(t, 127, "error gathering device information while adding custom device .*no such file or directory", "run", "--rm", "--device", "/dev/nosuch", image("busybox"), "true")
@@ -80,6 +85,7 @@ func TestDevice(t *testing.T) {
 
 // TestCgroupParent puts a container beneath a cgroup of its own choosing.
 func TestCgroupParent(t *testing.T) {
+	offered(t, "cgroup parent")
 	parent := fresh("brig-it-parent")
 	t.Cleanup(func() {
 		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)

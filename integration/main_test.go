@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func runSuite(m *testing.M) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	starting, cancel := context.WithTimeout(ctx, testbed.Slow(2*time.Minute))
 	defer cancel()
 	dir, err := os.MkdirTemp("", "brig-it-")
 	if err != nil {
@@ -95,7 +95,7 @@ func stopServer(s *testbed.Server) error {
 	if !s.Owned {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), testbed.Slow(time.Minute))
 	defer cancel()
 	cli := testbed.CLI{Host: s.Host, Config: filepath.Join(bed.dir, "config")}
 	if pods := strings.Fields(cli.Run(ctx, nil, "ps", "-a", "--format", `{{.Label "io.brig.pod.uuid"}}`).Out); len(pods) > 0 {

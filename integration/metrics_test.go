@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 
 	dto "github.com/prometheus/client_model/go"
 )
@@ -68,7 +68,7 @@ func TestMetrics(t *testing.T) {
 	before := scraped(t, addr)
 	for key := range before {
 		if strings.HasPrefix(key, "engine_daemon_engine_info{") {
-			match(t, "info", key, `architecture=\w+,commit=\w*,daemon_id=[0-9a-f]{8},graphdriver=\w+,kernel=[^,]+,os=[^,]+,os_type=linux,os_version=[^,]*,version=[^,]+`)
+			match(t, "info", key, `architecture=\w+,commit=\w*,daemon_id=[0-9a-f]{8},graphdriver=\w+,kernel=[^,]+,os=[^,]+,os_type=(linux|freebsd),os_version=[^,]*,version=[^,]+`)
 		}
 	}
 	if before["brig_image_pull_bytes_total{}"] < 100_000 || before["engine_daemon_engine_memory_bytes{}"] < 1<<20 || before["process_open_fds{}"] < 5 {
@@ -151,11 +151,11 @@ func TestMetrics(t *testing.T) {
 
 func filesOf(t *testing.T, pid int) int {
 	t.Helper()
-	files, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(pid), "fd"))
+	n, err := testbed.OpenFiles(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(files)
+	return n
 }
 
 // An address that can't be had, or is none, ends brigd with words; without one nothing listens.

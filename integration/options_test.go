@@ -20,15 +20,6 @@ func runAll(t *testing.T, cases []runCase) {
 	})
 }
 
-func nsOf(t *testing.T, kind string) string {
-	t.Helper()
-	ns, err := os.Readlink("/proc/self/ns/" + kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return regexp.QuoteMeta(ns) + "\n"
-}
-
 func TestNamespaces(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -46,6 +37,9 @@ func TestNamespaces(t *testing.T) {
 	eventually(t, "the donor's file", logged)
 	ns := func(kind string) []string { return []string{"readlink", "/proc/self/ns/" + kind} }
 	of := func(kind string) string {
+		if hostDiffers["run ns"] != "" {
+			return "" // no case asks for it
+		}
 		return regexp.QuoteMeta(ok(t, "exec", open, "readlink", "/proc/self/ns/"+kind)) + "\n"
 	}
 	runAll(t, []runCase{
@@ -56,7 +50,7 @@ func TestNamespaces(t *testing.T) {
 		{name: "pid unknown", flags: []string{"--pid", "foo"}, args: []string{"true"}, err: "(?i)invalid PID mode", code: 125},
 		{name: "ipc host", flags: []string{"--ipc", "host"}, args: ns("ipc"), out: nsOf(t, "ipc")},
 		{name: "ipc none", flags: []string{"--ipc", "none"}, args: sh("grep -c ' /dev/shm ' /proc/mounts; ls /dev/shm | wc -l"), out: "0\n0\n"},
-		{name: "ipc private", flags: []string{"--ipc", "private"}, args: sh("grep -c ' /dev/shm tmpfs rw,nosuid,nodev,noexec' /proc/mounts"), out: "1\n"},
+		{name: "ipc private", flags: []string{"--ipc", "private"}, args: sh("grep -c -E ' /dev/shm tmpfs rw,(nosuid,nodev,noexec|noexec,nosuid)' /proc/mounts"), out: "1\n"},
 		{name: "ipc container", flags: []string{"--ipc", "container:" + open}, args: sh("readlink /proc/self/ns/ipc; cat /dev/shm/f"), out: of("ipc") + "given\n"},
 		{name: "ipc of a private one", flags: []string{"--ipc", "container:" + private}, args: []string{"true"}, err: "non-shareable IPC \\(hint: use IpcMode:shareable for the donor container\\)", code: 125},
 		{name: "ipc of an ended one", flags: []string{"--ipc", "container:" + ended}, args: []string{"true"}, err: "is not running|non running container", code: 125},
@@ -102,14 +96,14 @@ func TestNames(t *testing.T) {
 		{name: "domainname", flags: []string{"--hostname", "h", "--domainname", "example.org"}, args: sh("hostname; cat /proc/sys/kernel/domainname; grep -c 'h.example.org h$' /etc/hosts"), out: "h\nexample.org\n1\n"},
 		{name: "full hostname", flags: []string{"--hostname", "h.example.org"}, args: sh("hostname; grep -c '\th.example.org h$' /etc/hosts"), out: "h.example.org\n1\n"},
 		{name: "add-host in the host's network", flags: []string{"--network", "host", "--add-host", "other:10.1.2.3"}, args: sh("grep -v :: /etc/hosts"), out: "127.0.0.1\tlocalhost\n10.1.2.3\tother\n"},
-		{name: "host-gateway", flags: []string{"--add-host", "gw:host-gateway"}, args: sh(`test "$(grep gw /etc/hosts | cut -f1)" = "$(ip route | awk '/default/ {print $3}')" && echo same`), out: "same\n"},
+		{name: "host-gateway", flags: []string{"--add-host", "gw:host-gateway"}, args: sh(`test "$(grep gw /etc/hosts | cut -f1)" = "$(route -n | awk '$1 == "0.0.0.0" {print $2}')" && echo same`), out: "same\n"},
 		{name: "add-host v6", flags: []string{"--add-host", "six:::1", "--add-host", "two=[::2]"}, args: sh("grep -e six -e two$ /etc/hosts | cut -f1"), out: "::1\n::2\n"},
 		{name: "add-host without an address", flags: []string{"--add-host", "x"}, args: []string{"true"}, err: "bad format for add-host", code: 125},
 		{name: "dns options", flags: []string{"--dns", "192.0.2.7", "--dns", "192.0.2.8", "--dns-search", "a.example", "--dns-search", "b.example", "--dns-option", "ndots:3", "--dns-option", "rotate"},
 			args: sh("grep -v '^#' /etc/resolv.conf | grep -v '^$' | sort"), out: "nameserver 192.0.2.7\nnameserver 192.0.2.8\noptions ndots:3 rotate\nsearch a.example b.example\n"},
 		{name: "dns-search none", flags: []string{"--dns-search", "."}, args: sh("grep -c '^search' /etc/resolv.conf"), out: "0\n", code: 1},
 		{name: "dns no address", flags: []string{"--dns", "x"}, args: []string{"true"}, err: "IP address is not correctly formatted: x", code: 125},
-		{name: "mac-address", flags: []string{"--mac-address", "02:42:ac:11:00:99"}, args: sh("cat /sys/class/net/eth0/address"), out: "02:42:ac:11:00:99\n"},
+		{name: "mac-address", flags: []string{"--mac-address", "02:42:ac:11:00:99"}, args: sh("ifconfig eth0 | grep -o 'HWaddr [0-9A-F:]*'"), out: "HWaddr 02:42:AC:11:00:99\n"},
 		{name: "mac-address malformed", flags: []string{"--mac-address", "02:42"}, args: []string{"true"}, err: "(?i)is not a valid mac address|invalid mac", code: 125},
 		{name: "hostname too long", flags: []string{"--hostname", strings.Repeat("h", 65)}, args: []string{"true"}, err: "(?i)too long|invalid", code: 125},
 		{name: "w relative", flags: []string{"-w", "x"}, args: []string{"true"}, err: "the working directory 'x' is invalid, it needs to be an absolute path", code: 125},

@@ -1,9 +1,7 @@
 package integration
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,16 +14,11 @@ import (
 // shimOf is the pid of the shim of the only container that runs on s.
 func shimOf(t *testing.T, s *testbed.Server) int {
 	t.Helper()
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, f := range lines {
-		b, _ := os.ReadFile(f)
-		if strings.Contains(string(b), "dir="+s.Root+"/run") {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-			return pid
-		}
+	shims, err := testbed.Shims(s.Root)
+	if err != nil || len(shims) == 0 {
+		t.Fatal("no shim of ", s.Root, err)
 	}
-	t.Fatal("no shim of ", s.Root)
-	return 0
+	return shims[0].Pid
 }
 
 // A shim that is killed takes its container with it: its end is noticed, with what is known of it, and nothing of it is left.
@@ -47,8 +40,8 @@ func TestKilledShim(t *testing.T) {
 		equal(t, "exit code", done(t, cli, "wait", id), map[bool]string{false: "137", true: "255"}[down]) // 255 is dockerd's for an end that nobody saw
 		match(t, "what is said of it", done(t, cli, "inspect", "-f", "{{.State.Status}} {{.State.Error}}", id), "^exited .*(lost|not seen)")
 		eventually(t, "the container's process has ended", func() (bool, string) { // a busy kernel takes its time for that; the host's init reaps it, or doesn't
-			b, err := os.ReadFile("/proc/" + pid + "/stat")
-			return err != nil || strings.Contains(string(b), ") Z "), string(b)
+			n, err := strconv.Atoi(pid)
+			return err == nil && !testbed.Lives(n), pid
 		})
 		done(t, cli, "start", id)
 		done(t, cli, "rm", "-f", id)
@@ -90,23 +83,11 @@ func TestStoppedShim(t *testing.T) {
 // What brigd keeps for a container is taken away beneath its feet: it still ends and can be removed, and the next one starts.
 func TestTakenAway(t *testing.T) {
 	s, cli := daemon(t)
-	inst, err := s.Instance()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for what, take := range map[string]func(id string) error{
-		"run directory": func(string) error { return os.RemoveAll(onlyIn(t, s.Root, "run")) },
-		"network namespace": func(string) error {
-			file := onlyIn(t, s.Root, "netns")
-			if out, err := exec.Command("umount", "-l", file).CombinedOutput(); err != nil {
-				return fmt.Errorf("umount %s: %w: %s", file, err, out)
-			}
-			return os.Remove(file)
-		},
-		"cgroup": func(id string) error { return emptyGroups(inst, id) },
-		"nftables": func(string) error {
-			return testbed.Nft("delete", "table", "ip", "brig_"+inst)
-		},
+		"run directory":         func(string) error { return os.RemoveAll(onlyIn(t, s.Root, "run")) },
+		"network stack":         func(string) error { return s.Unnet() },
+		"limits":                s.Unlimit,
+		"network rules":         func(string) error { return s.Unrule() },
 		"container's directory": func(id string) error { return os.RemoveAll(filepath.Join(s.Root, "containers", id)) },
 	} {
 		for _, down := range []bool{false, true} {
@@ -121,7 +102,7 @@ func TestTakenAway(t *testing.T) {
 				if down {
 					start(t, s)
 				}
-				if what == "nftables" && down {
+				if what == "network rules" && down {
 					addr := done(t, cli, "port", id, "80")
 					eventually(t, "the next brigd makes the rules again", func() (bool, string) { code := get(t, addr); return code == 404, strconv.Itoa(code) })
 				}
@@ -162,24 +143,4 @@ func onlyIn(t *testing.T, elem ...string) string {
 		t.Fatal(dir, list, err)
 	}
 	return filepath.Join(dir, list[0].Name())
-}
-
-// emptyGroups moves the container's processes to the root of each hierarchy and removes its cgroups.
-func emptyGroups(instance, id string) error {
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/brig-" + instance + "/" + id)
-	for _, d := range dirs {
-		b, err := os.ReadFile(filepath.Join(d, "cgroup.procs"))
-		if err != nil {
-			return err
-		}
-		for _, pid := range strings.Fields(string(b)) {
-			if err := os.WriteFile(filepath.Join(d, "..", "..", "cgroup.procs"), []byte(pid), 0); err != nil {
-				return err
-			}
-		}
-		if err := syscall.Rmdir(d); err != nil {
-			return err
-		}
-	}
-	return nil
 }

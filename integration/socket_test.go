@@ -10,8 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,7 +69,7 @@ func TestSocketGroup(t *testing.T) {
 		{"other groups", nobody, other, []uint32{nobody}, false},
 	} {
 		out, err := as(c.uid, c.gid, c.groups...)
-		if c.in && (err != nil || !strings.Contains(out, "linux")) || !c.in && (err == nil || !strings.Contains(out, "permission denied")) {
+		if c.in && (err != nil || !strings.Contains(out, runtime.GOOS)) || !c.in && (err == nil || !strings.Contains(out, "permission denied")) {
 			t.Errorf("%s: %v: %s", c.who, err, out)
 		}
 	}
@@ -105,16 +104,11 @@ func TestIdleConnections(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", s.Pid()))
+	soft, hard, err := testbed.FileLimits(s.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?m)^Max open files +(\d+) +(\d+) `).FindStringSubmatch(string(limits))
-	if m == nil {
-		t.Fatal(string(limits))
-	}
-	soft, _ := strconv.Atoi(m[1])
-	if hard, _ := strconv.Atoi(m[2]); soft < hard-1 || soft <= 1024 { // Go keeps one below, to know it for its own
+	if soft < hard-1 || soft <= 1024 { // Go keeps one below, to know it for its own
 		t.Errorf("brigd's limits of descriptors are %d and %d", soft, hard)
 	}
 	get := func(path string) string {
@@ -198,19 +192,11 @@ func dial(t *testing.T, s *testbed.Server) net.Conn {
 }
 
 // memoryOf is the memory of a process in bytes.
-func memoryOf(t *testing.T, pid int) int64 {
+func memoryOf(t testing.TB, pid int) int64 {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "status"))
+	n, err := testbed.Resident(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(b)
-	if m == nil {
-		t.Fatal("no VmRSS")
-	}
-	n, err := strconv.ParseInt(string(m[1]), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n << 10
+	return n
 }

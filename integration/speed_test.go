@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -63,13 +60,7 @@ func resident(b *testing.B) float64 {
 	if !bed.server.Owned {
 		return 0
 	}
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(bed.server.Pid()) + "/status")
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
-	if err != nil || m == nil {
-		b.Fatalf("resident memory: %v", err)
-	}
-	kb, _ := strconv.Atoi(string(m[1]))
-	return float64(kb) / 1024
+	return float64(memoryOf(b, bed.server.Pid())) / (1 << 20)
 }
 
 // BenchmarkInfo also reports what brigd holds while it is idle.

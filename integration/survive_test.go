@@ -123,8 +123,8 @@ func TestTerminatedDaemonLeavesContainersRunning(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat("/proc/" + pid); err != nil {
-		t.Fatal("the container ended with brigd:", err)
+	if n, err := strconv.Atoi(pid); err != nil || !testbed.Lives(n) {
+		t.Fatal("the container ended with brigd: pid ", pid, err)
 	}
 	start(t, s)
 	equal(t, "adopted", done(t, cli, "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", id), "running "+pid)
@@ -168,7 +168,7 @@ func TestDaemonsSideBySide(t *testing.T) {
 func TestStorm(t *testing.T) {
 	const runs, atOnce = 200, 20
 	s, cli := daemon(t)
-	ctx, cancel := context.WithTimeout(bed.ctx, 8*time.Minute)
+	ctx, cancel := context.WithTimeout(bed.ctx, testbed.Slow(8*time.Minute))
 	defer cancel()
 	var mu sync.Mutex
 	ids := map[int]string{} // acknowledged, guarded by mu
@@ -243,7 +243,7 @@ func killAtRandom(t *testing.T, s *testbed.Server, over <-chan struct{}) (kills 
 // get is the status of an HTTP GET, or 0 if nobody answers.
 func get(t *testing.T, addr string) int {
 	t.Helper()
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: testbed.Slow(5 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + addr + "/nosuch")
 	if err != nil {
 		return 0

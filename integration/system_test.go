@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestVersionAndInfo(t *testing.T) {
 	if err := json.Unmarshal([]byte(ok(t, "info", "--format", "{{json .}}")), &info); err != nil {
 		t.Fatal(err)
 	}
-	if info.NCPU < 1 || info.MemTotal < 1<<20 || info.OSType != "linux" || info.Driver == "" || info.ID == "" || info.Images < 5 || info.KernelVersion == "" {
+	if info.NCPU < 1 || info.MemTotal < 1<<20 || info.OSType != runtime.GOOS || info.Driver == "" || info.ID == "" || info.Images < 5 || info.KernelVersion == "" {
 		t.Errorf("info: %+v", info)
 	}
 	match(t, "info", ok(t, "info"), `(?s)Server:.*Storage Driver: \S+.*Kernel Version: \S+`)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // load is what a brigd holds: goroutines and descriptors as it says, children as the kernel does.
@@ -21,19 +21,14 @@ func loadOf(t *testing.T, pid int, get func(string) string) (l load) {
 	if err := json.Unmarshal([]byte(get("/info")), &info); err != nil {
 		t.Fatal(err)
 	}
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
+	var err error
+	if l.children, err = testbed.Children(pid); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range tasks {
-		b, _ := os.ReadFile(f) // a thread may end meanwhile
-		l.children += len(strings.Fields(string(b)))
-	}
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
+	if l.files, err = testbed.OpenFiles(pid); err != nil {
 		t.Fatal(err)
 	}
-	l.goroutines, l.files = info.NGoroutines, len(files)
+	l.goroutines = info.NGoroutines
 	return l
 }
 

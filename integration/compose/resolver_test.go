@@ -10,24 +10,25 @@ import (
 	"sync"
 
 	"github.com/miekg/dns"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
+
+const hostConf = "/etc/resolv.conf"
 
 // resolver is the host's name server for these tests: at 127.0.0.1:53 of their own network. It knows outside.test and nothing else, and says so at once.
 type resolver struct {
 	servers []*dns.Server
+	former  []byte // of the host's resolv.conf
 	wait    sync.WaitGroup
 }
 
-// startResolver also has /etc/resolv.conf name it, in this mount namespace alone.
+// startResolver also has /etc/resolv.conf name it: in this mount namespace alone, where there are such, else until Close puts the host's back.
 func startResolver(dir string) (*resolver, error) {
-	conf := filepath.Join(dir, "resolv.conf")
-	if err := os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
+	text := []byte("nameserver 127.0.0.1\n")
+	former, err := os.ReadFile(hostConf)
+	if err != nil {
 		return nil, err
-	}
-	for _, args := range [][]string{{"mount", "--make-rprivate", "/"}, {"mount", "--bind", conf, "/etc/resolv.conf"}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%v: %w: %s", args, err, out)
-		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:53")
 	if err != nil {
@@ -37,9 +38,24 @@ func startResolver(dir string) (*resolver, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	r := &resolver{servers: []*dns.Server{{Listener: l, Handler: dns.HandlerFunc(answer)}, {PacketConn: p, Handler: dns.HandlerFunc(answer)}}}
+	r := &resolver{former: former, servers: []*dns.Server{{Listener: l, Handler: dns.HandlerFunc(answer)}, {PacketConn: p, Handler: dns.HandlerFunc(answer)}}}
 	for _, s := range r.servers {
 		r.wait.Go(func() { s.ActivateAndServe() })
+	}
+	if !testbed.Separate {
+		if err = os.WriteFile(hostConf, text, 0o644); err != nil {
+			r.Close()
+		}
+		return r, err
+	}
+	conf := filepath.Join(dir, "resolv.conf")
+	if err := os.WriteFile(conf, text, 0o644); err != nil {
+		return nil, err
+	}
+	for _, args := range [][]string{{"mount", "--make-rprivate", "/"}, {"mount", "--bind", conf, hostConf}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%v: %w: %s", args, err, out)
+		}
 	}
 	return r, nil
 }
@@ -63,5 +79,9 @@ func (r *resolver) Close() {
 		s.Shutdown()
 	}
 	r.wait.Wait()
-	exec.Command("umount", "/etc/resolv.conf").Run()
+	if !testbed.Separate {
+		os.WriteFile(hostConf, r.former, 0o644)
+		return
+	}
+	exec.Command("umount", hostConf).Run()
 }

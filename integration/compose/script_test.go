@@ -12,10 +12,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // patience bounds each command, and each wait for what a line with ~ expects.
-const patience = 90 * time.Second
+var patience = testbed.Slow(90 * time.Second)
 
 // A step of a script is a line "$ COMMAND ARGS", and in the lines after it what the command has to print. "$ ~ COMMAND" is tried again until it
 // prints that. Lines with # are for the reader; "#v1" at the top says that docker-compose 1.29 must give the same,

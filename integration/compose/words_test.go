@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/brigd/brig/integration/internal/testbed"
 )
 
 // builtins are the words of scripts that are no commands.
@@ -218,7 +220,7 @@ func (p *project) get(args []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(bed.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(bed.ctx, testbed.Slow(10*time.Second))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/"+path, nil)
 	if err != nil {
@@ -247,12 +249,12 @@ func (p *project) tcp(args []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := net.DialTimeout(network, addr, 5*time.Second)
+	c, err := net.DialTimeout(network, addr, testbed.Slow(5*time.Second))
 	if err != nil {
 		return []string{"no answer"}, nil
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(testbed.Slow(5 * time.Second)))
 	if _, err := fmt.Fprintf(c, "%s\r\n", strings.ReplaceAll(strings.Join(args[1:], " "), `\n`, "\r\n")); err != nil {
 		return []string{"no answer"}, nil
 	}
@@ -353,7 +355,7 @@ func (p *project) stop(args []string) ([]string, error) {
 	j := p.jobs[args[0]]
 	delete(p.jobs, args[0])
 	j.cmd.Process.Signal(syscall.SIGINT)
-	timer := time.AfterFunc(30*time.Second, func() { j.cmd.Process.Kill() })
+	timer := time.AfterFunc(testbed.Slow(30*time.Second), func() { j.cmd.Process.Kill() })
 	defer timer.Stop()
 	j.cmd.Wait()
 	return []string{fmt.Sprintf("[exit %d]", j.cmd.ProcessState.ExitCode())}, nil

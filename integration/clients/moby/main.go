@@ -36,7 +36,7 @@ func run(ctx context.Context, image string) (err error) {
 	}
 	defer c.Close()
 	ping, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
-	if err != nil || ping.OSType != "linux" {
+	if err != nil || ping.OSType != "linux" && ping.OSType != "freebsd" {
 		return fmt.Errorf("ping: %+v, %w", ping, err)
 	}
 	fmt.Println("API", c.ClientVersion())

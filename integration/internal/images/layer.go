@@ -76,12 +76,20 @@ func zstd(b []byte) (v1.Layer, error) {
 
 func plain(b []byte) v1.Layer { return static.NewLayer(b, types.OCIUncompressedLayer) }
 
+// Busybox is where a static busybox for Linux lies: where Debian has it, or where BRIG_TEST_BUSYBOX says.
+func Busybox() string {
+	if path := os.Getenv("BRIG_TEST_BUSYBOX"); path != "" {
+		return path
+	}
+	return "/bin/busybox"
+}
+
 // busyboxTree is a root file system around Debian's static busybox, with the users that tests name.
 func busyboxTree() ([]byte, error) {
-	const path = "/bin/busybox"
+	path := Busybox()
 	bin, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the static busybox (package busybox-static): %w", err)
+		return nil, fmt.Errorf("read the static busybox (Debian's package busybox-static; BRIG_TEST_BUSYBOX names another): %w", err)
 	}
 	applets, err := exec.Command(path, "--list").Output()
 	if err != nil {

@@ -1,15 +1,12 @@
 package testbed
 
 import (
-	"bytes"
-	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // Instance is the id by which brigd names all that it makes on the host. Preconditions: Owned, and started once.
@@ -18,16 +15,19 @@ func (s *Server) Instance() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// Leftovers lists what the server's instance has on the host: mounts beneath its root, processes (but brigd), cgroups,
-// links, network namespaces, tables of nftables, and folders of containers. With stopped, brigd does not run any more
-// and not even its bridge may be there.
+// Leftovers lists what the server's instance has on the host: mounts beneath its root, processes (but brigd), links, folders of
+// containers, and what its system isolates containers by: cgroups, network namespaces and tables of nftables, or jails, limits and rules
+// of pf. With stopped, brigd does not run any more and not even its bridge may be there.
 func (s *Server) Leftovers(stopped bool) ([]string, error) {
 	id, err := s.Instance()
 	if err != nil {
 		return nil, err
 	}
-	var left []string
-	for _, find := range []func(id string) ([]string, error){s.mounts, s.processes, cgroups, s.folders} {
+	left, err := s.hostLeft(id, stopped)
+	if err != nil {
+		return nil, err
+	}
+	for _, find := range []func(id string) ([]string, error){s.mounts, s.processes, s.folders} {
 		found, err := find(id)
 		if err != nil {
 			return nil, err
@@ -39,55 +39,39 @@ func (s *Server) Leftovers(stopped bool) ([]string, error) {
 		return nil, err
 	}
 	for _, l := range links {
-		alias, _ := os.ReadFile("/sys/class/net/" + l.Name + "/ifalias")
-		bridge := l.Name == "brig-"+id || strings.HasPrefix(l.Name, "br"+id[:4]+"-") || strings.TrimSpace(string(alias)) == "brig_"+id
-		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") || stopped && bridge {
+		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") {
 			left = append(left, "link "+l.Name)
+		} else if stopped && (l.Name == "brig-"+id || strings.HasPrefix(l.Name, "br"+id[:4]+"-") || mark(l) == "brig_"+id) {
+			left = append(left, "bridge "+l.Name)
 		}
-	}
-	if out, err := exec.Command("nft", "list", "ruleset").Output(); err == nil && stopped && bytes.Contains(out, []byte(id)) {
-		left = append(left, "nftables rules")
-	}
-	spaces, _ := os.ReadDir(filepath.Join(s.Root, "netns"))
-	for _, e := range spaces {
-		left = append(left, "network namespace "+e.Name())
 	}
 	return left, nil
 }
 
+// Links counts what containers of the instance have at its bridges; bridges, those of users' networks.
+func (s *Server) Links() (links, bridges int, err error) {
+	id, err := s.Instance()
+	if err != nil {
+		return 0, 0, err
+	}
+	list, err := net.Interfaces()
+	for _, l := range list {
+		if strings.HasPrefix(l.Name, "v"+id[:4]+"-") {
+			links++
+		} else if strings.HasPrefix(l.Name, "br"+id[:4]+"-") {
+			bridges++
+		}
+	}
+	return links, bridges, err
+}
+
 func (s *Server) mounts(string) (left []string, err error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], s.Root+"/") {
-			left = append(left, "mount "+f[4])
+	list, err := mountinfo.GetMounts(mountinfo.PrefixFilter(s.Root))
+	for _, m := range list {
+		if m.Mountpoint != s.Root {
+			left = append(left, "mount "+m.Mountpoint)
 		}
 	}
-	return left, err
-}
-
-// processes finds those that name the root in their arguments, and those whose root or network namespace lies beneath it.
-func (s *Server) processes(string) (left []string, err error) {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		pid, _ := strconv.Atoi(filepath.Base(dir))
-		if pid == os.Getpid() || s.cmd != nil && pid == s.cmd.Process.Pid {
-			continue
-		}
-		args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if bytes.Contains(args, []byte(s.Root+"/")) || bytes.HasSuffix(bytes.TrimRight(args, "\x00"), []byte(s.Root)) {
-			left = append(left, fmt.Sprintf("process %d: %s", pid, bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
-		}
-	}
-	return left, err
-}
-
-func cgroups(id string) (left []string, err error) {
-	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(d.Name(), id) {
-			left = append(left, "cgroup "+path)
-		}
-		return nil // a cgroup that went away meanwhile is no error
-	})
 	return left, err
 }
 
@@ -107,13 +91,4 @@ func (s *Server) folders(string) (left []string, err error) {
 func (s *Server) StorageLeft() int {
 	entries, _ := os.ReadDir(filepath.Join(s.Root, "store", "c"))
 	return len(entries)
-}
-
-// Nft runs nft with these arguments.
-func Nft(args ...string) error {
-	out, err := exec.Command("nft", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
 }

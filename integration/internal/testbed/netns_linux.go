@@ -11,6 +11,9 @@ import (
 
 const insideVar = "BRIG_TEST_INSIDE"
 
+// Separate tells that tests can have network and mount namespaces of their own: see Reenter.
+const Separate = true
+
 // Inside reports whether this process was started by Reenter.
 func Inside() bool { return os.Getenv(insideVar) != "" }
 

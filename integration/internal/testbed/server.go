@@ -91,7 +91,7 @@ func (s *Server) Stop() error {
 			return fmt.Errorf("brigd ended with exit code %d after SIGTERM", code)
 		}
 		return nil
-	case <-time.After(30 * time.Second):
+	case <-time.After(Slow(30 * time.Second)):
 		s.Kill()
 		return errors.New("brigd did not end within 30 s of SIGTERM")
 	}

@@ -1,0 +1,128 @@
+package integration
+
+import (
+	"os/exec"
+	"regexp"
+	"testing"
+)
+
+// Reasons that many share.
+const (
+	noNamespaces = "jails have no namespaces under /proc/self/ns to compare"
+	noCgroups    = "limits are rules of rctl, and no files below /sys/fs/cgroup; TestLimitsByRctl has them"
+	noSeccomp    = "FreeBSD has no seccomp, which is warned of: TestWhatJailsLack"
+	noSharing    = "jails can't share it, which is refused: TestWhatJailsLack"
+	noSysctls    = "sysctls of jails are refused: TestWhatJailsLack"
+	noDevices    = "devices are given by brig's devfs ruleset alone, others are refused: TestWhatJailsLack"
+	noMasks      = "linprocfs and linsysfs show little that is worth hiding; masked and read-only paths are discarded"
+	noPids       = "jails see their own processes under the host's numbers, and none of them is number 1"
+	noCaps       = "capabilities become permissions of the jail, and linprocfs shows none: TestContainerIsAJail"
+)
+
+// hostDiffers names what the suite asks of Linux's namespaces, cgroups and /proc that FreeBSD's jails don't have, or have in another way, and why.
+// docs/freebsd.md has the limits; jails_freebsd_test.go has what takes their place.
+var hostDiffers = map[string]string{
+	"run ns":                      noNamespaces,
+	"run network host":            noNamespaces,
+	"run pid host":                noSharing,
+	"run pid container":           noSharing,
+	"run ipc host":                noNamespaces,
+	"run ipc container":           noSharing,
+	"run uts host":                noNamespaces,
+	"run userns host":             noNamespaces,
+	"run cgroupns host":           noNamespaces,
+	"run cgroupns private":        noNamespaces,
+	"run network container":       noNamespaces,
+	"run memory":                  noCgroups,
+	"run cpus":                    noCgroups,
+	"run pids-limit":              noCgroups,
+	"run default capabilities":    noCaps,
+	"run cap-drop":                noCaps,
+	"run cap-drop and add":        noCaps,
+	"run no capabilities as user": noCaps,
+	"run cap-add all but":         noCaps,
+	"run cap bounding as user":    noCaps,
+	"run seccomp":                 noSeccomp,
+	"run unconfined":              noSeccomp,
+	"run seccomp file":            noSeccomp,
+	"run sysctl":                  noSysctls,
+	"run sysctl unknown":          noSysctls,
+	"run device":                  noDevices,
+	"run device ro":               noDevices,
+	"run device without":          noDevices,
+	"run device-cgroup-rule":      noDevices,
+	"run device directory":        noDevices,
+	"run device readable":         noDevices,
+	"run masked":                  noMasks,
+	"run read-only proc":          noMasks,
+	"run read-only sys":           noMasks,
+	"run systempaths":             noMasks,
+	"run devices":                 "the devices are those of brig's devfs ruleset; a terminal's are there with -t alone",
+	"run pid namespace":           noPids,
+	"run init":                    noPids,
+	"run no-new-privileges":       "set by procctl(2), and linprocfs doesn't show it",
+	"run no-new-privileges false": "as no-new-privileges",
+	"run seccomp forbids":         noSeccomp,
+	"run privileged":              "a privileged jail may neither mount nor use the host's devices, which is warned of: TestWhatJailsLack",
+	"run low ports":               "there is no file below /proc/sys to ask",
+	"limit cpuset":                "linprocfs doesn't show it; TestLimitsByRctl does",
+	"limit device rule":           noDevices,
+	"limit oom-score-adj":         "FreeBSD has no OOM score, which is warned of: TestWhatJailsLack",
+	"weight":                      "disks are not shared by weight, and it is warned of in other words",
+	"cgroup parent":               "there are no cgroups",
+	"exec privileged":             "a jail's permissions can't be given to one process",
+	"file mounts":                 "13.2's kernel may panic when something is mounted on a file, which is refused there",
+	"docker2aci":                  "docker2aci needs cgo on FreeBSD",
+}
+
+// nsOf is for cases that this host leaves out.
+func nsOf(*testing.T, string) string { return "" }
+
+// resolverOf is where containers of a network ask for names: its gateway, since no container has a resolver of its own.
+func resolverOf(t testing.TB, network string) string {
+	t.Helper()
+	return inspect(t, network, "{{(index .IPAM.Config 0).Gateway}}")
+}
+
+// loopback makes an address of 127.0.0.0/8 one of this host's until the test's end.
+func loopback(t testing.TB, address string) {
+	t.Helper()
+	if out, err := exec.Command("ifconfig", "lo0", "alias", address+"/32").CombinedOutput(); err != nil {
+		t.Fatalf("ifconfig lo0 alias %s: %v: %s", address, err, out)
+	}
+	t.Cleanup(func() { exec.Command("ifconfig", "lo0", "-alias", address).Run() })
+}
+
+// hostLines are lines of answers in which FreeBSD and Linux differ wherever they occur, and why.
+var hostLines = []struct{ line, why string }{
+	{`^Ostype: |^ +"OSType": `, "the host's system"},
+	{`^X-Docker-Container-Path-Stat: .*"mode":(2147484141|1342182\d\d),`, "sizes of directories and modes of symbolic links are the file system's"},
+	{`^2 7\d\d `, "modes of symbolic links are the file system's"},
+	{`^[02] 755 0:0 0 etc/(hostname|hosts|resolv\.conf) `, "on 13.2 they are links, since nothing can be mounted on files"},
+	{`chdir to cwd "/no/such"|chdir .*/no/such`, "crun's words and brig-jail's"},
+	{`"FreeBSD limits the rate of all disks together`, "what jails can't do is warned of"},
+	{`^ +"CgroupnsMode": `, "there are no cgroups"},
+	{`^ +"Runtime": `, "brig-jail and crun"},
+	{`^ +"Warnings": \[?|^ +"(Jails can't|FreeBSD has no|A privileged jail|Paths that are masked).*"|^ +\],?$`, "what jails can't do is warned of"},
+}
+
+// hostAnswers are requests that FreeBSD answers otherwise, and why.
+var hostAnswers = []struct{ request, why string }{
+	{`"Isolation":"hyperv"`, "the words name the system"},
+	{`/top\?ps_args=nosuch`, "ps is the host's, and so are its words"},
+	{`^GET (/v1\.\d+)?/(version|info)`, "lists what the host has"},
+}
+
+// answersElsewise tells whether FreeBSD is known to answer otherwise.
+func answersElsewise(title, got, want string) bool {
+	for _, h := range hostAnswers {
+		if regexp.MustCompile(h.request).MatchString(title) {
+			return true
+		}
+	}
+	for _, l := range hostLines {
+		re := regexp.MustCompile(l.line)
+		got, want = withoutLines(re, got), withoutLines(re, want)
+	}
+	return got == want
+}
