@@ -169,6 +169,7 @@ func (c *Containers) settlePods(ctx context.Context) error {
 	c.mu.Unlock()
 	var failed []error
 	for _, p := range all {
+		p.lock <- struct{}{}
 		p.joining <- struct{}{}
 		if rec := c.podRec(p); rec.Sandbox != nil && len(p.users) == 0 {
 			failed = append(failed, c.lowerPod(ctx, p))
@@ -179,6 +180,7 @@ func (c *Containers) settlePods(ctx context.Context) error {
 		} else if rec.AutoRemove && c.hasRun(p) {
 			c.work.Go(func() { c.removeEnded(p) })
 		}
+		p.lock.release()
 	}
 	return errors.Join(failed...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -94,7 +95,11 @@ func (c *Containers) PodKill(ctx context.Context, ref, signal string) error {
 	if p == nil {
 		return c.Kill(ctx, string(ct.id), signal)
 	}
-	if signal == "" {
+	sig, err := parseSignal(signal, syscall.SIGKILL)
+	if err != nil {
+		return errs.Wrap(err, "cannot kill pod: %s", ref)
+	}
+	if sig == syscall.SIGKILL {
 		c.halt(p, true)
 	}
 	return c.each(p, errs.New(errs.Conflict, "cannot kill pod: %s: none of its apps is running", c.podRec(p).Name), func(ct *container) error {
