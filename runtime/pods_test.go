@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -206,6 +207,49 @@ func TestPodFailures(t *testing.T) {
 		}
 	}
 	b.checkNothingLeft(t)
+}
+
+// A stop of a pod that is being started ends the event handler that it waits for, and the start with it.
+func TestPodStoppedWhileItStarts(t *testing.T) {
+	w := newWorld(t)
+	b := w.boot(0)
+	b.makePodOf(t, "slow", brig.PodSettings{}, "a", "b")
+	_, list, err := b.PodGet(t.Context(), "slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ct, err := b.find(string(list[1].ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := list[1].Clone()
+	next.Spec.PreStart = []string{"sleep"}
+	b.show(ct, next)
+	started := make(chan error, 1)
+	go func() { started <- b.PodStart(context.Background(), "slow") }()
+	for !b.handlerRuns(ct) {
+		time.Sleep(time.Millisecond)
+	}
+	if err := b.PodStop(t.Context(), "slow", brig.StopOptions{}); err != nil {
+		t.Error(err)
+	}
+	wantErr(t, "the start", <-started, errs.Invalid, "app b: ")
+	if got := b.states(t, "slow"); got != "a exited, b created" {
+		t.Error(got)
+	}
+	b.checkNothingLeft(t)
+}
+
+// handlerRuns reports whether the process of an event handler of ct's has begun.
+func (b *brigd) handlerRuns(ct *container) bool {
+	h := b.handles(ct)
+	if h == nil {
+		return false
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	p := b.jails[h.handle.JailID]
+	return p != nil && p.started
 }
 
 // A pod that shall go at its end does, but not before all its apps have been started.
