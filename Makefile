@@ -4,7 +4,7 @@ GO       ?= go
 # Clients parse it: semantic versioning, with the commit as build metadata.
 VERSION  := 0.1.0+$(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS := brigd brig brig-shim brig-net
+PROGRAMS := brigd brig brig-shim brig-net brig-mds
 ifeq ($(shell $(GO) env GOOS),freebsd)
 PROGRAMS += brig-jail
 endif

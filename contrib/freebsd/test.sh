@@ -58,7 +58,7 @@ tools() {
 }
 
 mkdir "$stage/bin"
-for p in brigd brig brig-shim brig-net brig-jail; do cross build -trimpath -ldflags '-s -w' -o "$stage/bin/$p" "./cmd/$p"; done
+for p in brigd brig brig-shim brig-net brig-mds brig-jail; do cross build -trimpath -ldflags '-s -w' -o "$stage/bin/$p" "./cmd/$p"; done
 for pkg; do
 	case $pkg in *integration*) [ -d "$stage/tools" ] || tools ;; esac
 	dir=$("$GO" list -f '{{.Dir}}' "$pkg")
