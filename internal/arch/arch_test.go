@@ -16,7 +16,7 @@ var row = map[string]int{
 	"internal/brig": 1,
 	"internal/host": 2, "internal/tarfs": 3, "internal/logfile": 2, "internal/blobs": 2, "internal/records": 2, "internal/config": 3, "internal/logopts": 2,
 	"internal/trust": 2, "internal/discovery": 2, "internal/changes": 2, "internal/journal": 2, "internal/metrics": 2, "internal/resolv": 2, "internal/survivor": 2,
-	"internal/elfcheck": 2, "internal/podspec": 2, "internal/erase": 2,
+	"internal/elfcheck": 2, "internal/podspec": 2, "internal/identity": 3, "internal/erase": 2,
 	"internal/kmod": 3, "internal/hostcheck": 4,
 	"internal/nsfile": 2,
 	"jailer/ocispec":  2, "jailer/jailctl": 2, "jailer/jailspec": 3,
