@@ -201,6 +201,16 @@ type Housekeeping interface {
 	Examine(ctx context.Context, o brig.Examination) (*brig.Diagnosis, error)
 }
 
+// Identities says who pods are, to those whom no metadata service answers.
+type Identities interface {
+	// VerifySignature reports whether signature is that of the pod uuid of content, which it reads to its end.
+	VerifySignature(ctx context.Context, uuid, signature string, content io.Reader) (bool, error)
+	// JWKS is the set of public keys that verify identity tokens, as JSON.
+	JWKS(ctx context.Context) ([]byte, error)
+	// Rotate makes a new key that signs; old signatures verify for keep longer.
+	Rotate(ctx context.Context, keep time.Duration) error
+}
+
 // System is what brigd knows of itself and of the host.
 type System interface {
 	// Info returns the /info document's engine and host facts.

@@ -385,7 +385,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Updates: u, Meter: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -101,7 +101,7 @@ func apiNetworkRows() []apiRow {
 func apiLinkRows() []apiRow {
 	return []apiRow{
 		{do: "POST /containers/create?name=at-db", body: `{"Image":"$IMAGE","Cmd":["sleep","1000"],"Hostname":"dbhost","Env":["A=1"],"ExposedPorts":{"5/tcp":{},"6/tcp":{},"9/udp":{}}}`},
-		{do: "POST /containers/create?name=at-web", body: `{"Image":"$IMAGE","Cmd":["sh","-c","env; tail -n 2 /etc/hosts"],"HostConfig":{"Links":["at-db:my-db"]}}`},
+		{do: "POST /containers/create?name=at-web", body: `{"Image":"$IMAGE","Cmd":["sh","-c","unset AC_METADATA_URL; env; tail -n 2 /etc/hosts"],"HostConfig":{"Links":["at-db:my-db"]}}`},
 		{do: "GET /containers/at-web/json"},
 		{do: "POST /containers/at-web/start"},
 		{do: "POST /containers/at-db/start"},

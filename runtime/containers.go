@@ -33,7 +33,7 @@ type ImageSource interface {
 	With(ctx context.Context, ref, platform string, use func(*brig.Image) error) error
 }
 
-// ContainersConfig is what NewContainers needs; every field but Driver, Platforms, Cgroup, Freed and Observer must be set.
+// ContainersConfig is what NewContainers needs; every field but Identities, Documents, Driver, Platforms, Cgroup, Freed and Observer must be set.
 type ContainersConfig struct {
 	RootFS     RootFS
 	VolumeData VolumeData
@@ -48,6 +48,8 @@ type ContainersConfig struct {
 	Members    Memberships
 	Sandboxes  Sandboxes
 	ACIs       ACISource
+	Identities Identities     // nil: no container has metadata
+	Documents  ImageDocuments // for Identities alone
 	Records    Records
 	Images     ImageSource
 	Maker      ImageMaker      // for Commit alone

@@ -233,7 +233,7 @@ func (c *Containers) jailOf(ctx context.Context, ct *container, d *brig.Containe
 	}
 	j = &brig.Jail{
 		ID: d.ID, Dir: d.Handle.Dir, Root: root, Hostname: d.Spec.Hostname, Args: slices.Concat(d.Spec.Entrypoint, d.Spec.Cmd),
-		Env: slices.Concat(linkEnv(d, links), d.Spec.Env), Cwd: "/", OS: d.Platform.OS, LogPath: d.LogPath, Cgroup: c.cfg.Cgroup, Spec: d.Spec,
+		Env: slices.Concat(c.metadataEnv(ctx, d), linkEnv(d, links), d.Spec.Env), Cwd: "/", OS: d.Platform.OS, LogPath: d.LogPath, Cgroup: c.cfg.Cgroup, Spec: d.Spec,
 	}
 	if d.Spec.WorkingDir != "" {
 		j.Cwd = d.Spec.WorkingDir

@@ -59,7 +59,8 @@ type ImagesConfig struct {
 	Backoff      time.Duration   // before the first retry of a broken download; it doubles each time. 0: one second
 	// KeepPartial is how long an unfinished download stays for a later pull to go on with. 0: a day.
 	KeepPartial time.Duration
-	KeepAll     bool // drop nothing but what one lets go of: there are records that can't be read, and nobody knows what they need
+	KeepAll     bool              // drop nothing but what one lets go of: there are records that can't be read, and nobody knows what they need
+	Identified  func(brig.Digest) // called when an image\'s ACI ID has become known; nil: nobody cares
 }
 
 // ImageUser is a container, as far as its image is concerned.

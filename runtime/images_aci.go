@@ -186,7 +186,13 @@ func (i *Images) computeACI(ctx context.Context, id brig.Digest, through func(io
 	if err := i.writeACI(ctx, img, through(h)); err != nil {
 		return err
 	}
-	return i.recordACI(ctx, id, "sha512-"+hex.EncodeToString(h.Sum(nil)))
+	if err := i.recordACI(ctx, id, "sha512-"+hex.EncodeToString(h.Sum(nil))); err != nil {
+		return err
+	}
+	if i.Identified != nil {
+		i.Identified(id)
+	}
+	return nil
 }
 
 func (i *Images) recordACI(ctx context.Context, id brig.Digest, aciID string) error {

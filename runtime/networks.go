@@ -100,6 +100,7 @@ func (c *Containers) NetworkConnect(ctx context.Context, network, ref string, sp
 	if err := c.changeFiles(d, next); err != nil {
 		c.log.Warn("tell a container of its new network", "container", ct.id.Short(), "err", err)
 	}
+	c.publishWithin(ctx, next)
 	c.networkEvent(&w, "connect", "container", string(ct.id))
 	return nil
 }
@@ -187,6 +188,7 @@ func (c *Containers) NetworkDisconnect(ctx context.Context, network, ref string,
 		if err := c.changeFiles(d, next); err != nil {
 			c.log.Warn("tell a container that it left a network", "container", ct.id.Short(), "err", err)
 		}
+		c.publishWithin(ctx, next)
 	}
 	if w.ID != "" {
 		c.networkEvent(&w, "disconnect", "container", string(ct.id))

@@ -52,6 +52,7 @@ func (c *Containers) Recover(ctx context.Context) error {
 	errList = append(errList, restored, c.settlePods(ctx), c.sweepVolumes(ctx))
 	if !c.cfg.KeepAll {
 		errList = append(errList, c.sweep(ctx), c.sweepPods(ctx))
+		c.sweepIdentities(ctx)
 	}
 	close(c.whole)
 	for _, ct := range all {
@@ -91,6 +92,7 @@ func (c *Containers) adopt(ctx context.Context, ct *container) error {
 	if running {
 		defer ct.lock.release()
 		c.running(ct, d, nil)
+		c.publish(ctx, d)
 		if d.State == brig.Paused {
 			return c.cfg.Freezer.Pause(ctx, d.Handle)
 		}

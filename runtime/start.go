@@ -91,6 +91,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	c.volumeEvents(next, "mount")
 	mounted = true
 	fault.Point("start.attached")
+	introduced := c.introduce(ctx, next, &u)
 	if err := furnish(ct.root); err != nil {
 		return err
 	}
@@ -105,6 +106,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
+	j.Env = append(c.metadataEnv(ctx, next), j.Env...)
 	hide, err := c.showSubpaths(ctx, next, j)
 	defer func() {
 		if e := hide(); e != nil {
@@ -134,6 +136,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 		c.log.Warn("start with less than asked for", "container", ct.id.Short(), "warning", w)
 	}
 	c.connectPending(ctx, ct, h)
+	introduced()
 	if err := c.cfg.Processes.Start(ctx, h); err != nil {
 		return err
 	}

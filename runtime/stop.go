@@ -117,6 +117,7 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen
 	ct.rec, ct.jail = next, nil
 	c.mu.Unlock()
 	fault.Point("end.recorded")
+	c.withdraw(ctx, cur)
 	if err := c.clear(ctx, ct, cur, h); err != nil {
 		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
 	}

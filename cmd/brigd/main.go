@@ -70,6 +70,8 @@ func command() *cobra.Command {
 	f.StringSliceVar(&flags.InsecureRegistries, "insecure-registry", nil, "registry (host[:port] or CIDR) to reach by plain http or unverified; may be repeated")
 	f.StringSliceVar(&flags.Platforms, "platform", nil, "`OS/ARCH[/VARIANT]` of images that nobody asks a platform for; may be repeated, the best first (default: the host's)")
 	f.StringVar(&flags.FreeBSDNetwork, "freebsd-network", flags.FreeBSDNetwork, "on FreeBSD, containers' network stacks: auto, vnet or shared")
+	f.StringVar(&flags.Metadata, "metadata", flags.Metadata, "whether containers can ask for their metadata: on or off")
+	f.StringVar(&flags.MetadataUser, "metadata-user", flags.MetadataUser, "`USER` (name or UID[:GID]) that brig-mds runs as")
 	f.StringVar(&flags.UnsignedACIs, "unsigned-acis", flags.UnsignedACIs, "import ACIs without a signature: none, files or all")
 	f.IntVar(&flags.RegistryTimeout, "registry-timeout", flags.RegistryTimeout, "`SECONDS` that a registry may send nothing, or less than 16 KiB, before it is asked again")
 	f.IntVar(&flags.KeepPartial, "keep-partial", flags.KeepPartial, "`HOURS` that an unfinished download is kept for a later pull")
@@ -114,6 +116,8 @@ func override(cmd *cobra.Command, c, flags *config.Config) {
 		"zfs-parent":        func() { c.ZFSParent = flags.ZFSParent },
 		"runtime":           func() { c.Runtime = flags.Runtime },
 		"shim":              func() { c.Shim = flags.Shim },
+		"metadata":          func() { c.Metadata = flags.Metadata },
+		"metadata-user":     func() { c.MetadataUser = flags.MetadataUser },
 		"unsigned-acis":     func() { c.UnsignedACIs = flags.UnsignedACIs },
 		"log-level":         func() { c.LogLevel = flags.LogLevel },
 		"log-format":        func() { c.LogFormat = flags.LogFormat },

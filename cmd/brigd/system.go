@@ -36,7 +36,7 @@ func (s *system) Info(ctx context.Context) (dockerapi.SystemInfo, error) {
 		Runtimes: map[string]string{jail.RuntimeName: jail.RuntimePath}, SecurityOptions: jail.SecurityOptions,
 		InsecureRegistries: append([]string{"::1/128", "127.0.0.0/8"}, s.c.InsecureRegistries...),
 		LogDriver:          s.c.LogDriver,
-		Debug:              s.c.LogLevel == "debug", NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(), Warnings: append(slices.Clone(jail.Warnings), s.e.networks.Notes()...),
+		Debug:              s.c.LogLevel == "debug", NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(), Warnings: slices.Concat(jail.Warnings, s.e.networks.Notes(), s.e.metadata.Notes()),
 	}
 	out.Driver, out.DriverStatus = s.e.store.Driver()
 	out.GitCommit, out.BuildTime = commit()
@@ -70,16 +70,6 @@ func shimPath(configured string) string {
 		return configured
 	}
 	return companion("brig-shim")
-}
-
-// netPath is where brig-net is: beside the shim that is configured, or where any of brig's programs is.
-func netPath(shim string) string {
-	if shim != "" {
-		if p := filepath.Join(filepath.Dir(shim), "brig-net"); isFile(p) {
-			return p
-		}
-	}
-	return companion("brig-net")
 }
 
 // companion finds a program that belongs to this one: beside it, as make build leaves them, in ../libexec/brig from there, as make install

@@ -21,6 +21,7 @@ import (
 	"github.com/brigd/brig/internal/records"
 	"github.com/brigd/brig/internal/trust"
 	"github.com/brigd/brig/jailer"
+	"github.com/brigd/brig/metadata"
 	"github.com/brigd/brig/network"
 	"github.com/brigd/brig/network/keeper"
 	"github.com/brigd/brig/registry"
@@ -57,6 +58,9 @@ var (
 	_ brt.Journal    = (*journal.Journal)(nil)
 	_ brt.Observer   = (*metrics.Metrics)(nil)
 	_ network.Keeper = (*keeper.Client)(nil)
+	_ brt.Identities = (*metadata.Publisher)(nil)
+
+	_ brt.ImageDocuments = (*brt.Images)(nil)
 
 	_ brt.Memberships = (*network.Networks)(nil)
 
@@ -81,6 +85,8 @@ var (
 	_ dockerapi.Housekeeping = (*housekeeper)(nil)
 	_ dockerapi.Pods         = (*brt.Containers)(nil)
 	_ dockerapi.PodLifecycle = (*brt.Containers)(nil)
+	_ dockerapi.Identities   = (*metadata.Publisher)(nil)
+	_ dockerapi.Identities   = unidentified{}
 )
 
 // busSize is how many past events docker events --since can see, also those of former processes on the same root.
@@ -98,11 +104,12 @@ type engine struct {
 	trust      *trusting
 	images     *brt.Images
 	containers *brt.Containers
-	metrics    *metrics.Metrics // nil where nobody asked for them
-	platforms  []brig.Platform  // of images that nobody asks a platform for
-	ruleset    int              // devfs-ruleset
-	modules    bool             // load-modules
-	bad        []brig.BadRecord // that can't be loaded, when brigd started; the housekeeper's from then on
+	metrics    *metrics.Metrics    // nil where nobody asked for them
+	metadata   *metadata.Publisher // nil where it is off
+	platforms  []brig.Platform     // of images that nobody asks a platform for
+	ruleset    int                 // devfs-ruleset
+	modules    bool                // load-modules
+	bad        []brig.BadRecord    // that can't be loaded, when brigd started; the housekeeper's from then on
 	closers    []func() error
 }
 
@@ -152,7 +159,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 		return nil, errs.Wrap(err, "open the jailer")
 	}
 	e.closers = append(e.closers, e.jails.Close)
-	keep := keeper.Open(keeper.Config{Dir: e.root.path("keeper"), Program: netPath(c.Shim), Log: log})
+	keep := keeper.Open(keeper.Config{Dir: e.root.path("keeper"), Program: programPath(c.Shim, "brig-net"), Log: log})
 	if e.networks, err = network.New(ctx, network.Config{Instance: e.root.instance, Dir: e.root.path("netns"), Records: e.records, Keeper: keep, Log: log, LoadModules: c.LoadModules, Shared: shared}); err != nil {
 		return nil, err
 	}
@@ -165,6 +172,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 	if c.MetricsAddr != "" {
 		e.metrics = newMetrics(e)
 	}
+	e.openMetadata(ctx, c, log)
 	if err := e.openImages(ctx, c, log); err != nil {
 		return nil, err
 	}
@@ -181,6 +189,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
 		Bus: e.bus, Observer: e.observer(), Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Machine: machine, Version: version, Platforms: e.platforms,
 		KeepPartial: time.Duration(c.KeepPartial) * time.Hour, KeepAll: len(e.bad) > 0,
+		Identified: func(id brig.Digest) { e.containers.ImageIdentified(id) }, // containers are there before images.Start
 	})
 	if err != nil {
 		return errs.Wrap(err, "load images")
@@ -192,7 +201,12 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 // openContainers loads the containers and takes over those that run; then everything that no record names is swept.
 func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err error) {
 	driver, _ := e.store.Driver()
+	var identities brt.Identities
+	if e.metadata != nil {
+		identities = e.metadata
+	}
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
+		Identities: identities, Documents: e.images,
 		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
 		Networks: e.networks, Members: e.networks, Sandboxes: e.jails, ACIs: e.images, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, KeepAll: len(e.bad) > 0, Observer: e.observer(),
@@ -223,10 +237,14 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	var identities dockerapi.Identities = unidentified{}
+	if e.metadata != nil {
+		identities = e.metadata
+	}
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Pods: e.containers, PodLifecycle: e.containers,
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,

@@ -50,6 +50,8 @@ type Config struct {
 	LogDriver          string            `toml:"log-driver"`          // of containers whose request names none: json-file, local, syslog, none
 	LogOpts            map[string]string `toml:"log-opts"`            // options of containers with that driver, unless their request has others
 	FreeBSDNetwork     string            `toml:"freebsd-network"`     // on FreeBSD, containers' network stacks: auto, vnet (their own), shared (addresses of the host's)
+	Metadata           string            `toml:"metadata"`            // on, off: whether containers can ask for their metadata
+	MetadataUser       string            `toml:"metadata-user"`       // that brig-mds runs as: a name or UID[:GID]; "brig-mds" may be missing on the host
 	UnsignedACIs       string            `toml:"unsigned-acis"`       // which ACIs may lack a signature: none, files (those that a client sends), all
 	DevfsRuleset       int               `toml:"devfs-ruleset"`       // number of the devfs(8) ruleset that brig makes for its jails; FreeBSD alone
 	LoadModules        bool              `toml:"load-modules"`        // load kernel modules that are missing, or only name them; FreeBSD alone
@@ -69,6 +71,7 @@ func Default() Config {
 		Root: "/var/lib/brig", Hosts: []string{"unix:///var/run/brig.sock"}, Group: "brig",
 		Storage: "auto", Runtime: "auto", LogLevel: "info", LogFormat: "auto", UnsignedACIs: "none", FreeBSDNetwork: "auto", LogDriver: logopts.JSONFile,
 		RegistryTimeout: 30, KeepPartial: 24, DevfsRuleset: 2718, LoadModules: true,
+		Metadata: "on", MetadataUser: "brig-mds",
 	}
 }
 
@@ -131,6 +134,10 @@ func (c *Config) Validate() error {
 	oneOf("storage", c.Storage, "auto", "zfs", "overlay", "copy")
 	oneOf("unsigned-acis", c.UnsignedACIs, "none", "files", "all")
 	oneOf("freebsd-network", c.FreeBSDNetwork, "auto", "vnet", "shared")
+	oneOf("metadata", c.Metadata, "on", "off")
+	if c.MetadataUser == "" || c.MetadataUser == "root" || strings.HasPrefix(c.MetadataUser, "0") {
+		bad("metadata-user: %q is not a user who isn't root", c.MetadataUser)
+	}
 	oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf("log-format", c.LogFormat, "auto", "text", "json")
 	for _, p := range c.Platforms {

@@ -25,11 +25,11 @@ func TestSampleIsTheDefault(t *testing.T) {
 	}
 	d := Default()
 	if c.Root != d.Root || strings.Join(c.Hosts, " ") != strings.Join(d.Hosts, " ") || c.Storage != d.Storage || c.Group != d.Group || c.Runtime != d.Runtime || c.UnsignedACIs != d.UnsignedACIs ||
-		c.DevfsRuleset != d.DevfsRuleset || c.LoadModules != d.LoadModules {
+		c.DevfsRuleset != d.DevfsRuleset || c.LoadModules != d.LoadModules || c.Metadata != d.Metadata || c.MetadataUser != d.MetadataUser {
 		t.Errorf("the sample says %+v, the defaults are %+v", c, d)
 	}
 	b, _ := os.ReadFile("../../contrib/brig.conf")
-	for _, key := range []string{"root", "hosts", "group", "metrics-addr", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis", "registry-timeout", "keep-partial", "devfs-ruleset", "load-modules"} {
+	for _, key := range []string{"root", "hosts", "group", "metrics-addr", "storage", "zfs-parent", "runtime", "shim", "log-level", "log-format", "insecure-registries", "platforms", "unsigned-acis", "metadata", "metadata-user", "registry-timeout", "keep-partial", "devfs-ruleset", "load-modules"} {
 		if !strings.Contains(string(b), key+" = ") {
 			t.Errorf("the sample doesn't show %s", key)
 		}
@@ -49,6 +49,8 @@ func TestBadFiles(t *testing.T) {
 		{"level", `log-level = "loud"`, "log-level"},
 		{"host", `hosts = ["/var/run/x.sock"]`, "neither unix:///path"},
 		{"unsigned", `unsigned-acis = "yes"`, "unsigned-acis"},
+		{"metadata", `metadata = "yes"`, "metadata"},
+		{"metadata as root", `metadata-user = "0:0"`, "isn't root"},
 		{"no host", `hosts = []`, "at least one"},
 		{"no ruleset", "devfs-ruleset = 0", "devfs-ruleset: 0 is not between 6 and 65535"},
 		{"the system's ruleset", "devfs-ruleset = 4", "devfs-ruleset: 4 is not"},
