@@ -26,10 +26,19 @@ func (r *root) path(elem ...string) string {
 	return filepath.Join(append([]string{r.dir}, elem...)...)
 }
 
+// rootMode keeps the host's users out of what lies beneath: images and containers have programs there that are set to run as root, and
+// files with modes that were meant for the container's users alone.
+const rootMode = 0o710
+
 // openRoot makes dir if needed, locks it, and reads or makes its instance id. The lock lasts until Close or the process's end.
 func openRoot(dir string) (*root, error) {
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, rootMode); err != nil {
 		return nil, fmt.Errorf("make root: %w", err)
+	}
+	if st, err := os.Stat(dir); err == nil && st.Mode().Perm()&^rootMode != 0 {
+		if err := os.Chmod(dir, st.Mode().Perm()&rootMode); err != nil {
+			return nil, fmt.Errorf("keep others out of the root: %w", err)
+		}
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "brigd.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,4 +66,28 @@ func TestRootOfADeadBrigdIsWaitedFor(t *testing.T) {
 	}
 	again.Close()
 	<-freed
+}
+
+// Others of the host get into no root, be it a new one or one of before.
+func TestRootIsClosedToOthers(t *testing.T) {
+	for _, mode := range []os.FileMode{0, 0o711, 0o755, 0o700} {
+		dir := filepath.Join(t.TempDir(), "r")
+		if mode != 0 {
+			if err := errors.Join(os.Mkdir(dir, mode), os.Chmod(dir, mode)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := openRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		want := os.FileMode(0o710)
+		if mode == 0o700 {
+			want = mode
+		}
+		if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != want {
+			t.Errorf("of %o: %v, %v, not %o", mode, st.Mode(), err, want)
+		}
+	}
 }
