@@ -16,6 +16,7 @@ import (
 //
 //	guard (raw prerouting):    nothing from a bridge may claim a loopback destination (route_localnet is on), and nothing from
 //	                           elsewhere one that a port is published at
+//	prerouting (nat):          what a container sends to its metadata service stays with that
 //	prerouting, output (nat):  fib daddr type local, protocol, [host address], port → dnat to the container
 //	forward (filter):          an internal network's packets stay inside; into a bridge come replies and what we have led there
 //	postrouting (nat):         masquerade what leaves a subnet, what came from loopback, and what comes back to its own bridge
@@ -111,6 +112,15 @@ func (t *tableBuilder) build(bs []bridge, fs []forward) {
 		}
 	}
 	pre := t.chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
+	if coversMetadata(fs) { // the URL that a container asks there is a secret of its own
+		for _, b := range bs {
+			for _, gw := range b.gateways {
+				if is(t.family, gw) {
+					t.rule(pre, iif(b.name, expr.CmpOpEq), dst(netip.PrefixFrom(gw, gw.BitLen()), expr.CmpOpEq), dport("tcp", metadataPort), verdict(expr.VerdictAccept))
+				}
+			}
+		}
+	}
 	out := t.chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
 	for _, f := range fs {
 		if !is(t.family, f.host) || !is(t.family, f.to) || (f.host.Is6() && f.host.IsLoopback()) {

@@ -179,6 +179,11 @@ func (f pfFamily) rdr() {
 			f.line(`no rdr on "%s" %s proto { tcp, udp } from any to %s port 53`, b.group, f.af, b.gw)
 		}
 	})
+	if coversMetadata(f.led()) { // the URL that a container asks there is a secret of its own
+		f.each(func(b ofBridge) {
+			f.line(`no rdr on "%s" %s proto tcp from any to %s port %d`, b.group, f.af, b.gw, metadataPort)
+		})
+	}
 	for _, x := range f.led() {
 		on := `on ! "lo0" `
 		switch {
@@ -243,6 +248,7 @@ func (f pfFamily) pass() {
 		if b.names {
 			f.line(`pass in on "%s" %s proto { tcp, udp } from %s to %s port 53`, b.group, f.af, b.net, b.gw)
 		}
+		f.line(`pass in on "%s" %s proto tcp from %s to %s port %d`, b.group, f.af, b.net, b.gw, metadataPort)
 		f.line(`pass out on "%s" %s from any to %s`, b.group, f.af, b.net)
 		if !b.internal && !b.masquerade {
 			f.line(`pass out on ! "%s" %s from %s to any`, b.group, f.af, b.net)

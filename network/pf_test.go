@@ -132,8 +132,8 @@ var (
 	reTable = regexp.MustCompile(`^table (<[a-z0-9_]+>) const \{ ([0-9a-f.:/!, ]+) \}$`)
 	reNAT   = regexp.MustCompile(`^nat on "[\w.-]+" (inet|inet6) from \S+ to \S+( tag "\w+"| tagged "\w+")? -> (\("[\w.-]+:0"\)|[0-9a-f.:]+)$`)
 	reRdr   = regexp.MustCompile(`^rdr (?:on (?P<not>! )?"(?P<on>[\w.-]+)" )?(?P<af>inet6?) proto (?P<proto>tcp|udp) from any to (?P<to>\(self\)|[0-9a-f.:]+) port (?P<port>\d+) tag "(?P<tag>\w+)" -> (?P<dst>[0-9a-f.:]+) port (?P<dport>\d+)$`)
-	reNoRdr = regexp.MustCompile(`^no rdr on "(?P<on>[\w.-]+)" (?P<af>inet6?) proto (?P<proto>\{ tcp, udp \}) from any to (?P<to>[0-9a-f.:]+) port (?P<port>53)$`)
-	reRule  = regexp.MustCompile(`^(?P<act>block drop|pass)(?: (?P<dir>in|out))?(?P<quick> quick)?(?: on (?P<not>! )?"(?P<on>[\w.-]+)")? (?P<af>inet6?)(?: proto (?P<proto>\{ tcp, udp \}|ipv6-icmp))? from (?P<nfrom>! )?(?P<from>\S+) to (?P<nto>! )?(?P<to>\S+)(?: port (?P<port>\d+))?(?: (?P<ntag>! )?tagged "(?P<tag>\w+)")?(?: no state)?$`)
+	reNoRdr = regexp.MustCompile(`^no rdr on "(?P<on>[\w.-]+)" (?P<af>inet6?) proto (?P<proto>\{ tcp, udp \}|tcp) from any to (?P<to>[0-9a-f.:]+) port (?P<port>53|1104)$`)
+	reRule  = regexp.MustCompile(`^(?P<act>block drop|pass)(?: (?P<dir>in|out))?(?P<quick> quick)?(?: on (?P<not>! )?"(?P<on>[\w.-]+)")? (?P<af>inet6?)(?: proto (?P<proto>\{ tcp, udp \}|tcp|ipv6-icmp))? from (?P<nfrom>! )?(?P<from>\S+) to (?P<nto>! )?(?P<to>\S+)(?: port (?P<port>\d+))?(?: (?P<ntag>! )?tagged "(?P<tag>\w+)")?(?: no state)?$`)
 )
 
 func read(t *testing.T, text string, self ...netip.Addr) *reading {
@@ -280,7 +280,7 @@ func randomPlan(rng *rand.Rand) *pfPlan {
 		if !is4 {
 			host, to = "::", b.nets[1].Addr().Next().Next()
 		}
-		f := testForward([]string{"tcp", "udp"}[rng.IntN(2)], host, []uint16{53, uint16(1000 + rng.IntN(20))}[min(1, rng.IntN(8))], to.String(), uint16(1+rng.IntN(20)))
+		f := testForward([]string{"tcp", "udp"}[rng.IntN(2)], host, []uint16{53, metadataPort, uint16(1000 + rng.IntN(20))}[min(2, rng.IntN(9))], to.String(), uint16(1+rng.IntN(20)))
 		if key := fmt.Sprint(f.Proto, f.HostPort, is4); !used[key] {
 			used[key] = true
 			p.forwards = append(p.forwards, f)
@@ -344,6 +344,11 @@ func (p *pfPlan) holds(t *testing.T, r *reading, rng *rand.Rand, host []netip.Ad
 		if k.port = 53; from == b && b.names && k.proto != "icmp" {
 			if got, pass := r.enters(k); !pass || got.dst != k.dst {
 				bad("%+v asks for names and reaches %s, passes: %t", k, got.dst, pass)
+			}
+		}
+		if k.port, k.proto = metadataPort, "tcp"; from == b {
+			if got, pass := r.enters(k); !pass || got.dst != k.dst {
+				bad("%+v asks for its metadata and reaches %s, passes: %t", k, got.dst, pass)
 			}
 		}
 	}

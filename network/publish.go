@@ -214,6 +214,14 @@ type forward struct {
 	to   netip.Addr
 }
 
+// metadataPort is where brig-mds listens on the gateways of networks, by TCP: package metadata's Port.
+const metadataPort = 1104
+
+// coversMetadata reports whether a port is published that would take what containers send to brig-mds.
+func coversMetadata(fs []forward) bool {
+	return slices.ContainsFunc(fs, func(f forward) bool { return f.Proto == "tcp" && f.HostPort == metadataPort })
+}
+
 // target is where a binding of p leads: to the container's address of the same family if there is one.
 func (n *Networks) target(p *place, host netip.Addr) netip.Addr {
 	gw4, gw6 := gateways(p, n)
