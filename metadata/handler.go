@@ -278,6 +278,7 @@ func (s *service) form(w http.ResponseWriter, r *http.Request, p *pod, names ...
 		return nil, refuse(http.StatusUnsupportedMediaType, "the body must be application/x-www-form-urlencoded")
 	}
 	if r.ContentLength > maxBody {
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)) // after that net/http waits for the client to read the answer
 		return nil, errTooLarge
 	}
 	if r.ContentLength < 0 || r.ContentLength > smallBody {
