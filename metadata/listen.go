@@ -79,9 +79,9 @@ func (d *doors) set(want map[netip.Addr]bool) (err error) {
 	return err
 }
 
-// close ends all listeners, and lets requests that run end for a moment.
-func (d *doors) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+// close ends all listeners, and lets requests that run go on for grace.
+func (d *doors) close(grace time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	if d.server.Shutdown(ctx) != nil {
 		d.server.Close()

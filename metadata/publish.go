@@ -100,9 +100,12 @@ func (p *Publisher) prepare() error {
 	return nil
 }
 
-// Close lets go of brig-mds, which goes on while pods are published.
+// Close lets go of brig-mds, which goes on while pods are published. Without any it ends, and Close waits for that.
 func (p *Publisher) Close() error {
 	p.proc.Close()
+	if p.nothing() && !p.proc.AwaitEnd(publishWait) {
+		return errs.New(errs.Unavailable, "brig-mds doesn't end, though there is no pod")
+	}
 	return nil
 }
 

@@ -108,7 +108,11 @@ func (s *server) close() {
 		c.Close()
 	}
 	s.mu.Unlock()
-	s.doors.close()
+	grace := time.Duration(0)
+	if len(s.service.pods.uuids()) > 0 { // else there is nobody to answer
+		grace = time.Second
+	}
+	s.doors.close(grace)
 	s.wg.Wait()
 }
 

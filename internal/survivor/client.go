@@ -79,6 +79,13 @@ func (c *Client) Close() {
 	c.reap()
 }
 
+// AwaitEnd waits until no process runs, and reports whether that is so.
+func (c *Client) AwaitEnd(wait time.Duration) bool {
+	c.Lock()
+	defer c.Unlock()
+	return c.lockFree(wait)
+}
+
 // HangUp ends the connection, as a process does that ends. The caller holds the lock.
 func (c *Client) HangUp() {
 	if c.link != nil {
