@@ -34,7 +34,8 @@ type world struct {
 	volSeen map[brig.RID]bool // mounted volumes
 	jails   map[string]*proc  // by JailID
 	nets    map[brig.ID]bool
-	boxes   map[brig.ID]bool // sandboxes of pods
+	boxes   map[brig.ID]bool            // sandboxes of pods
+	told    map[string]brig.PodIdentity // what the metadata service knows, by UUID; nil: there is none
 	events  []brig.Event
 	started []string // commands, in order
 	pid     int
@@ -95,6 +96,9 @@ func (w *world) boot(fatal int) *brigd {
 	})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.told != nil {
+		c.cfg.Identities, c.cfg.Documents = (*identSeam)(b), (*identSeam)(b)
 	}
 	b.Containers = c
 	if err := c.Recover(context.Background()); err != nil {
@@ -379,7 +383,8 @@ func (b *netSeam) Restore(_ context.Context, live []*brig.Container) error {
 }
 
 func (b *netSeam) Lookup(_ context.Context, ref string) (brig.Network, error) {
-	return brig.Network{ID: brig.ID("id-" + ref), Name: ref, Driver: map[string]string{"host": "host", "none": "null"}[ref]}, nil
+	subnets := map[string][]brig.Subnet{"bridge": {{Prefix: netip.MustParsePrefix("172.30.0.0/16"), Gateway: netip.MustParseAddr("172.30.0.1")}}}
+	return brig.Network{ID: brig.ID("id-" + ref), Name: ref, Subnets: subnets[ref], Driver: map[string]string{"host": "host", "none": "null"}[ref]}, nil
 }
 func (b *netSeam) List(context.Context) ([]brig.Network, error) { return nil, nil }
 

@@ -26,9 +26,9 @@ type ImageDocuments interface {
 	ImageBlob(ctx context.Context, ref, kind string) ([]byte, error)
 }
 
-// hasIdentity reports whether d is a pod of its own that may ask for its metadata.
+// hasIdentity reports whether d's pod, which d may be by itself, may ask for its metadata.
 func (c *Containers) hasIdentity(d *brig.Container) bool {
-	return c.cfg.Identities != nil && d.Pod == "" && d.Spec.Labels[labelMetadata] != "off"
+	return c.cfg.Identities != nil && d.Spec.Labels[labelMetadata] != "off"
 }
 
 // places are the addresses that d, which runs, has in networks, with the host's there; the one by which it leaves the host comes first.
@@ -87,25 +87,30 @@ func (c *Containers) metadataEnv(ctx context.Context, d *brig.Container) []strin
 
 // introduce publishes d, which is about to run, beside what else is done for it. wait is called before its process runs: it may ask at once.
 func (c *Containers) introduce(ctx context.Context, d *brig.Container, u *undo.Stack) (wait func()) {
-	if !c.hasIdentity(d) {
+	if d.Pod != "" || !c.hasIdentity(d) { // a pod is introduced when it is raised
 		return func() {}
 	}
+	return c.introduceAs(d.PodUUID(), func() { c.publish(ctx, d) }, u)
+}
+
+// introduceAs has publish publish the pod uuid.
+func (c *Containers) introduceAs(uuid string, publish func(), u *undo.Stack) (wait func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.publish(ctx, d)
+		publish()
 	}()
 	wait = func() { <-done }
 	u.Push("withdraw identity", func(ctx context.Context) error {
 		wait()
-		return c.cfg.Identities.Withdraw(ctx, d.PodUUID())
+		return c.cfg.Identities.Withdraw(ctx, uuid)
 	})
 	return wait
 }
 
-// publish tells the metadata service of d, which runs. A container runs without it as well: what goes wrong is logged.
+// publish tells the metadata service of d, which runs and is a pod by itself. A container runs without it as well: what goes wrong is logged.
 func (c *Containers) publish(ctx context.Context, d *brig.Container) {
-	if !c.hasIdentity(d) {
+	if d.Pod != "" || !c.hasIdentity(d) {
 		return
 	}
 	places := c.places(ctx, d)
@@ -182,7 +187,7 @@ func (c *Containers) whoRuns(fits func(*brig.Container) bool) (out []*container)
 
 // withdraw ends what publish began.
 func (c *Containers) withdraw(ctx context.Context, d *brig.Container) {
-	if !c.hasIdentity(d) {
+	if d.Pod != "" || !c.hasIdentity(d) {
 		return
 	}
 	if err := c.cfg.Identities.Withdraw(ctx, d.PodUUID()); err != nil {
@@ -196,7 +201,7 @@ func (c *Containers) sweepIdentities(ctx context.Context) {
 		return
 	}
 	var live []string
-	for _, ct := range c.whoRuns(func(x *brig.Container) bool { return x.Pod != "" || c.hasIdentity(x) }) {
+	for _, ct := range c.whoRuns(func(x *brig.Container) bool { return c.hasIdentity(x) }) {
 		live = append(live, c.record(ct).PodUUID())
 	}
 	if err := c.cfg.Identities.Sweep(ctx, live); err != nil {

@@ -207,7 +207,9 @@ func (c *Containers) PodGet(ctx context.Context, ref string) (*brig.Pod, []*brig
 		if err != nil {
 			return nil, nil, err
 		}
-		return alone(d), []*brig.Container{d}, nil
+		p := alone(d)
+		p.Manifest, err = c.projection(ctx, d)
+		return p, []*brig.Container{d}, err
 	}
 	rec := c.podRec(p).Clone()
 	var out []*brig.Container

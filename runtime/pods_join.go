@@ -80,6 +80,7 @@ func (c *Containers) raisePod(ctx context.Context, p *pod, rec *brig.Pod) (_ *br
 	next := rec.Clone()
 	next.Endpoints = att.Endpoints
 	next.Sandbox = &brig.Sandbox{ID: rec.ID, Hostname: rec.Spec.Hostname, ShmSize: rec.Spec.ShmSize, Netns: att.Netns}
+	introduced := c.introducePod(ctx, next, &u)
 	if err := c.cfg.Sandboxes.MakeSandbox(ctx, next.Sandbox); err != nil {
 		return rec, err
 	}
@@ -91,6 +92,7 @@ func (c *Containers) raisePod(ctx context.Context, p *pod, rec *brig.Pod) (_ *br
 	if err := c.savePod(ctx, p, next); err != nil {
 		return rec, err
 	}
+	introduced()
 	fault.Point("pod.raised")
 	u.Release()
 	return next, nil
@@ -126,7 +128,7 @@ func (c *Containers) lowerPod(ctx context.Context, p *pod) error {
 		c.showPod(p, next)
 	}
 	fault.Point("pod.lowered")
-	err = errors.Join(err, c.cfg.Sandboxes.DropSandbox(ctx, p.id), c.cfg.Networks.Detach(ctx, p.id))
+	err = errors.Join(err, c.withdrawPod(ctx, next), c.cfg.Sandboxes.DropSandbox(ctx, p.id), c.cfg.Networks.Detach(ctx, p.id))
 	fault.Point("pod.dropped")
 	return errs.Wrap(err, "pod %s", next.Name)
 }
@@ -173,6 +175,8 @@ func (c *Containers) settlePods(ctx context.Context) error {
 		p.joining <- struct{}{}
 		if rec := c.podRec(p); rec.Sandbox != nil && len(p.users) == 0 {
 			failed = append(failed, c.lowerPod(ctx, p))
+		} else if rec.Sandbox != nil {
+			c.publishPod(ctx, rec)
 		}
 		p.joining.release()
 		if rec := c.podRec(p); rec.Removing {

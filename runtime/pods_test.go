@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -420,6 +421,59 @@ func (b *brigd) podStop(ctx context.Context, ref string) error {
 		return err
 	case <-b.died:
 		return errCrashed
+	}
+}
+
+// The metadata service knows a pod from before its first process to after its last one, also over a brigd's death, and each app where to ask it.
+func TestPodIdentity(t *testing.T) {
+	w := newWorld(t)
+	w.told = map[string]brig.PodIdentity{}
+	b := w.boot(0)
+	p := b.makePodOf(t, "known", brig.PodSettings{}, "a", "b")
+	b.makePodOf(t, "quiet", brig.PodSettings{Spec: brig.Spec{Labels: map[string]string{"io.brig.metadata": "off"}}}, "a")
+	alone := b.run(t, "alone", spec("sleep"))
+	knows := func(what string, pods ...string) {
+		t.Helper()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if got := slices.Sorted(maps.Keys(w.told)); !slices.Equal(got, slices.Sorted(slices.Values(pods))) {
+			t.Errorf("%s: the service knows %v, want %v", what, got, pods)
+		}
+	}
+	self := brig.PodUUID(alone)
+	knows("prepared", self)
+	for _, name := range []string{"known", "quiet"} {
+		if err := b.PodStart(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	knows("started", self, p.UUID())
+	w.mu.Lock()
+	told := w.told[p.UUID()]
+	for _, x := range w.jails {
+		i := slices.Index(x.jail.Env, "AC_METADATA_URL=http://172.30.0.1/"+p.UUID())
+		if own := x.jail.Pod != nil && x.jail.Pod.ID == p.ID; own != (i >= 0) {
+			t.Errorf("app of the pod: %v, environment %q", own, x.jail.Env)
+		}
+	}
+	w.mu.Unlock()
+	if len(told.Apps) != 2 || told.Apps[1].Name != "b" || told.Apps[1].ImageID != testACIID || len(told.Places) != 1 || told.Places[0].Source.String() != "172.30.0.2" || !strings.Contains(string(told.Manifest), `"PodManifest"`) {
+		t.Errorf("%+v", told)
+	}
+	if err := b.Stop(t.Context(), "known-a", brig.StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	knows("one app stopped", self, p.UUID())
+	b.Close()
+	w.told = map[string]brig.PodIdentity{"stale": {}}
+	b = w.boot(0)
+	knows("taken over", self, p.UUID())
+	if err := b.PodStop(t.Context(), "known", brig.StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	knows("stopped", self)
+	if seen, _, err := b.PodGet(t.Context(), "alone"); err != nil || !strings.Contains(string(seen.Manifest), `"name":"alone"`) {
+		t.Errorf("%v %+v", err, seen)
 	}
 }
 

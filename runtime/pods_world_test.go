@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -59,4 +60,55 @@ func (b *podSeam) FindACI(_ context.Context, d brig.ACIDependency) (brig.Digest,
 
 func (b *podSeam) ACIDocument(context.Context, brig.Digest) (string, []byte, error) {
 	return testACIID, []byte(testManifest), nil
+}
+
+// identSeam is the metadata service, and what it needs of images.
+type identSeam brigd
+
+func (b *identSeam) Publish(_ context.Context, p brig.PodIdentity) error {
+	if (*brigd)(b).gone() {
+		return errCrashed
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	b.told[p.UUID] = p
+	return nil
+}
+
+func (b *identSeam) Withdraw(_ context.Context, uuid string) error {
+	if (*brigd)(b).gone() {
+		return errCrashed
+	}
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	delete(b.told, uuid)
+	return nil
+}
+
+func (b *identSeam) URL(uuid string, gateway netip.Addr) string {
+	return "http://" + gateway.String() + "/" + uuid
+}
+
+func (b *identSeam) Sweep(_ context.Context, live []string) error {
+	b.world.mu.Lock()
+	defer b.world.mu.Unlock()
+	maps.DeleteFunc(b.told, func(uuid string, _ brig.PodIdentity) bool { return !slices.Contains(live, uuid) })
+	return nil
+}
+
+func (b *identSeam) ImageGet(context.Context, string) (*brig.ImageInfo, error) {
+	img := b.image
+	img.ACI = brig.ACI{Name: testACI, ID: testACIID}
+	return &brig.ImageInfo{Image: img}, nil
+}
+
+func (b *identSeam) ImageBlob(context.Context, string, string) ([]byte, error) {
+	return []byte(testManifest), nil
+}
+
+// gone reports whether the brigd has died.
+func (b *brigd) gone() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dead
 }
