@@ -145,6 +145,27 @@ func TestPodSeenByDocker(t *testing.T) {
 	podOK(t, "pod", "rm", "-f", seen[0].UUID)
 }
 
+// Each app of a pod finds the metadata of the whole pod, and a signature by one is verified by the other.
+func TestPodMetadata(t *testing.T) {
+	own(t)
+	name := madePod(t)
+	ask := `get() { wget -q -O - $AC_METADATA_URL/acMetadata/v1/$1; echo; }; get pod/uuid; get apps/$AC_APP_NAME/image/id; get apps/other/image/id; get pod/annotations; get pod/manifest | grep -o '"name":"[ab]"'`
+	sign := `wget -q -O /data/sig --post-data content=hello $AC_METADATA_URL/acMetadata/v1/pod/hmac/sign; test -s /data/sig && touch /data/signed`
+	verify := `while ! test -e /data/signed; do sleep 0.05; done; sig=$(sed 's/+/%2B/g;s/=/%3D/g' /data/sig)
+		wget -q -O /dev/null --post-data "content=hello&uuid=$(wget -q -O - $AC_METADATA_URL/acMetadata/v1/pod/uuid)&signature=$sig" $AC_METADATA_URL/acMetadata/v1/pod/hmac/verify && echo verified`
+	uuid := podOK(t, "pod", "prepare", "--name", name, "-v", "data", "-a", "k=v", image("busybox"), "--name", "a", "-m", "data:/data", "--exec", "sh", "--", "-c", ask+"; "+sign,
+		"---", image("busybox"), "--name", "b", "-m", "data:/data", "--exec", "sh", "--", "-c", verify)
+	match(t, "ls", podOK(t, "pod", "ls"), uuid+" +"+name+" +prepared +a,b")
+	podOK(t, "pod", "start", name)
+	for _, app := range []string{"-a", "-b"} {
+		equal(t, "app "+app+" ends with", ok(t, "wait", name+app), "0")
+	}
+	got := unprefixed(t, podOK(t, "pod", "logs", name))
+	a := strings.Join(got["a"], " ")
+	match(t, "app a", a, `^`+uuid+` sha512-[0-9a-f]{128}  \[\{"name":"k","value":"v"\}\] "name":"a" "name":"b"$`)
+	equal(t, "app b", strings.Join(got["b"], " "), "verified")
+}
+
 // A pod manifest names its images by appc's names; --dry-run prints it reified, and makes nothing.
 func TestPodManifest(t *testing.T) {
 	own(t)
