@@ -134,3 +134,14 @@ func TestHandlersEndOnDemand(t *testing.T) {
 		}
 	}
 }
+
+// TestHandlersAskForMetadata asks for the pod's UUID before, during and after a run: all of it is the pod's.
+func TestHandlersAskForMetadata(t *testing.T) {
+	own(t)
+	handler := "exec -a wget /bin/sh -qO- $AC_METADATA_URL/acMetadata/v1/pod/uuid" // it is a busybox
+	ref := appcImage(t, "asks", handler, "0", fmt.Sprintf(`,"eventHandlers":[{"name":"pre-start","exec":["/bin/sh","-c",%q]},{"name":"post-stop","exec":["/bin/sh","-c",%q]}]`, handler, handler))
+	code, log := outcome(t, ref)
+	equal(t, "exit code", code, 0)
+	match(t, "log", log, `^[0-9a-f-]{36}`)
+	equal(t, "all three", log, strings.Repeat(log[:min(36, len(log))], 3))
+}

@@ -124,6 +124,7 @@ func (c *Containers) runPostStop(ctx context.Context, ct *container, d *brig.Con
 	if err != nil {
 		return err
 	}
+	j.Env = append(c.metadataEnv(ctx, d), j.Env...)
 	hide, err := c.showSubpaths(ctx, d, j)
 	if err == nil {
 		err = c.runHandler(ctx, ct, j, postStop, d.Spec.PostStop)

@@ -122,6 +122,7 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	fault.Point("start.furnished")
 	u.Push("remove run directory", func(context.Context) error { return erase.All(j.Dir) })
 	if len(j.Spec.PreStart) > 0 {
+		introduced()
 		if err := c.runHandler(ctx, ct, j, preStart, j.Spec.PreStart); err != nil {
 			return err
 		}

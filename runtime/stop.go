@@ -117,7 +117,6 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen
 	ct.rec, ct.jail = next, nil
 	c.mu.Unlock()
 	fault.Point("end.recorded")
-	c.withdraw(ctx, cur)
 	if err := c.clear(ctx, ct, cur, h); err != nil {
 		log.Error("clear up after a run; the rest is left to the next start of brigd", "err", err)
 	}
@@ -154,6 +153,9 @@ func exited(cur *brig.Container, exit brig.Exit) *brig.Container {
 // clear releases what the run of d had, after its post-stop handler; every part is tried. The caller holds ct's lock.
 func (c *Containers) clear(ctx context.Context, ct *container, d *brig.Container, h *brig.Handle) error {
 	handled := len(d.Spec.PostStop) > 0
+	if !handled {
+		c.withdraw(ctx, d) // while its addresses are nobody else's
+	}
 	var detaching sync.WaitGroup
 	var derr error
 	if d.Pod == "" && !handled {
@@ -163,6 +165,7 @@ func (c *Containers) clear(ctx context.Context, ct *container, d *brig.Container
 	fault.Point("end.destroyed")
 	if handled {
 		c.afterEnd(ctx, ct, d)
+		c.withdraw(ctx, d)
 	}
 	err = errors.Join(err, c.leaveRoot(ctx, ct))
 	detaching.Wait()

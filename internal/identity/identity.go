@@ -27,13 +27,12 @@ func Of(uuid string, pm *schema.PodManifest, images []Image, places []brig.PodPl
 	for i := range pm.Apps {
 		a, img := &pm.Apps[i], images[i]
 		app := brig.AppIdentity{Name: a.Name.String(), ImageID: img.ID, Image: img.Manifest}
-		var im schema.ImageManifest
+		im, err := &schema.ImageManifest{}, error(nil)
 		if len(img.Manifest) > 0 {
-			if err := json.Unmarshal(img.Manifest, &im); err != nil {
+			if im, _, err = podspec.ParseImage(img.Manifest); err != nil {
 				return out, errs.Wrap(err, "appc manifest of app %s", a.Name)
 			}
 		}
-		var err error
 		if app.Annotations, err = json.Marshal(podspec.Annotations(im.Annotations, a.Annotations)); err != nil {
 			return out, errs.Wrap(err, "annotations of app %s", a.Name)
 		}
