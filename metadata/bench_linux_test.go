@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,11 +17,18 @@ import (
 	"github.com/brigd/brig/internal/brig"
 )
 
-// BenchmarkService has 16 pods ask brig-mds, a process of its own, for signatures, each one request after the other on a connection that
-// stays. It reports the time of most requests and of the slowest, and what brig-mds has in memory then.
+// BenchmarkService has 16 pods ask brig-mds, the real program in a process of its own, for signatures, each one request after the other on a
+// connection that stays. It reports the time of most requests and of the slowest, and what brig-mds has in memory then; and once more in
+// a crowd of as many connections as it takes, while large bodies come in.
 func BenchmarkService(b *testing.B) {
 	const pods = 16
-	s, gw := openSite(b, b.TempDir()), local()
+	program := filepath.Join(b.TempDir(), "brig-mds")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../cmd/brig-mds")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	s, gw := openSiteOf(b, b.TempDir(), program), local()
 	var clients [pods]*http.Client
 	var urls [pods]string
 	for i := range pods {
@@ -38,16 +47,7 @@ func BenchmarkService(b *testing.B) {
 			wg.Go(func() {
 				for range 1000 {
 					at := time.Now()
-					resp, err := clients[i].Post(urls[i], "application/x-www-form-urlencoded", strings.NewReader("content=Old+MacDonald+Had+A+Farm"))
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					if resp.StatusCode != http.StatusOK {
-						b.Error(resp.Status)
-					}
-					io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
+					sign(b, clients[i], urls[i], "Old+MacDonald+Had+A+Farm", http.StatusOK)
 					took[i] = append(took[i], time.Since(at))
 				}
 			})
@@ -60,6 +60,37 @@ func BenchmarkService(b *testing.B) {
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1e3, "p99-ms")
 	b.ReportMetric(float64(all[len(all)-1].Microseconds())/1e3, "max-ms")
 	b.ReportMetric(rss(b, s.proc.Holder()), "MiB")
+
+	large := strings.Repeat("x", maxBody-100)
+	var crowd sync.WaitGroup
+	for i := range pods {
+		clients[i].Transport.(*http.Transport).MaxIdleConnsPerHost = maxConns
+		for range maxConns / pods {
+			crowd.Go(func() {
+				for range 20 {
+					sign(b, clients[i], urls[i], "x", 0) // not all are let in
+				}
+			})
+		}
+		crowd.Go(func() { sign(b, clients[i], urls[i], large, 0) })
+	}
+	crowd.Wait()
+	b.ReportMetric(rss(b, s.proc.Holder()), "crowd-MiB")
+}
+
+// sign asks for a signature of content, and wants an answer with that status; 0: any, or none.
+func sign(b *testing.B, c *http.Client, url, content string, status int) {
+	resp, err := c.Post(url, "application/x-www-form-urlencoded", strings.NewReader("content="+content))
+	if err != nil {
+		if status != 0 {
+			b.Error(err)
+		}
+		return
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil || status != 0 && resp.StatusCode != status {
+		b.Error(resp.Status, err)
+	}
 }
 
 // rss is what a process has in memory, in MiB.

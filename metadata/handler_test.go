@@ -409,6 +409,42 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// No pod takes all connections: there is always room for those that have few.
+func TestRoom(t *testing.T) {
+	d := &doors{of: map[netip.Addr]int{}}
+	source := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i / 256), byte(i)}) }
+	for i := range 1000 {
+		for n := 0; d.enter(source(0)); n++ {
+			if n >= maxOfSource {
+				t.Fatalf("%d connections of one address", n)
+			}
+		}
+		d.enter(source(i % 7))
+	}
+	for i := range (maxConns - fewConns) / fewOfSource {
+		for range fewOfSource {
+			if !d.enter(source(100 + i)) {
+				t.Fatalf("the %dth pod gets no room among %d connections", i, d.total)
+			}
+		}
+	}
+	if d.enter(source(999)) || d.total > maxConns {
+		t.Errorf("%d connections, and one more", d.total)
+	}
+	d.leave(source(0))
+	if !d.enter(source(999)) {
+		t.Error("a connection that has ended leaves no room")
+	}
+	for s, n := range d.of {
+		for range n {
+			d.leave(s)
+		}
+	}
+	if d.total != 0 || len(d.of) != 0 {
+		t.Errorf("%d connections are left, %v", d.total, d.of)
+	}
+}
+
 // Files that are no pod's, or another pod's, are nobody's.
 func TestBadFiles(t *testing.T) {
 	r := newRig(t)

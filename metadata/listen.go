@@ -19,6 +19,8 @@ const Port = 1104
 const (
 	maxConns    = 256 // connections in all; each takes some 20 KiB
 	maxOfSource = 32  // of one address
+	fewConns    = 192 // from here on one address has fewOfSource: there is room for all
+	fewOfSource = 2
 )
 
 // doors are the listeners, one on each gateway.
@@ -114,7 +116,7 @@ func (l *door) Accept() (net.Conn, error) {
 func (d *doors) enter(source netip.Addr) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.total >= maxConns || d.of[source] >= maxOfSource {
+	if d.total >= maxConns || d.of[source] >= maxOfSource || d.total >= fewConns && d.of[source] >= fewOfSource {
 		return false
 	}
 	d.total++

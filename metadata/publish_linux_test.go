@@ -39,11 +39,16 @@ type site struct {
 
 func openSite(t testing.TB, dir string) *site {
 	t.Helper()
-	self, err := os.Executable()
+	self, err := os.Executable() // which is brig-mds too
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{Open(PublisherConfig{Dir: dir, Program: self, User: DefaultUser, Issuer: "brig:test", Log: quiet}), t}
+	return openSiteOf(t, dir, self)
+}
+
+func openSiteOf(t testing.TB, dir, program string) *site {
+	t.Helper()
+	s := &site{Open(PublisherConfig{Dir: dir, Program: program, User: DefaultUser, Issuer: "brig:test", Log: quiet}), t}
 	if s.broken != nil {
 		t.Fatal(s.broken)
 	}

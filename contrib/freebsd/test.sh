@@ -13,7 +13,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 GO=${GO:-go}
 [ $# -gt 0 ] || set -- ./internal/host ./internal/kmod ./internal/hostcheck ./internal/erase ./internal/tarfs ./internal/records ./internal/journal \
-	./internal/logfile ./zfsstore ./network ./network/keeper ./jailer/jailctl ./jailer/jailrun ./jailer/jailspec ./jailer/shim ./jailer ./runtime \
+	./internal/logfile ./zfsstore ./network ./network/keeper ./metadata ./jailer/jailctl ./jailer/jailrun ./jailer/jailspec ./jailer/shim ./jailer ./runtime \
 	./cmd/brigd ./integration ./integration/compose
 # SLOW lengthens the limits of whole packages too.
 limit=$((${SLOW:-1} * 30))m
