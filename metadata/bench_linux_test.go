@@ -78,6 +78,21 @@ func BenchmarkService(b *testing.B) {
 	b.ReportMetric(rss(b, s.proc.Holder()), "crowd-MiB")
 }
 
+// BenchmarkPublish publishes a pod, which brig-mds answers then, and withdraws it, beside another one at the same gateway.
+func BenchmarkPublish(b *testing.B) {
+	s, gw := openSite(b, b.TempDir()), local()
+	s.publish(uuidB, local(), gw)
+	id := brig.PodIdentity{UUID: uuidA, Places: []brig.PodPlace{{Source: local(), Gateway: gw}}}
+	for b.Loop() {
+		if err := s.Publish(b.Context(), id); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Withdraw(b.Context(), uuidA); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // sign asks for a signature of content, and wants an answer with that status; 0: any, or none.
 func sign(b *testing.B, c *http.Client, url, content string, status int) {
 	resp, err := c.Post(url, "application/x-www-form-urlencoded", strings.NewReader("content="+content))
