@@ -145,3 +145,64 @@ func TestHandlersAskForMetadata(t *testing.T) {
 	match(t, "log", log, `^[0-9a-f-]{36}`)
 	equal(t, "all three", log, strings.Repeat(log[:min(36, len(log))], 3))
 }
+
+// podOut runs a pod of one app to its end and gives what the app said, and brig.
+func podOut(t *testing.T, args ...string) (out string, good bool) {
+	t.Helper()
+	return brigRun(t, append([]string{"pod", "run", "--rm", "--no-prefix"}, args...)...)
+}
+
+// TestVolumesOfPods mounts volumes by appc's rules.
+func TestVolumesOfPods(t *testing.T) {
+	own(t)
+	ref := appcImage(t, "volumes", "stat -c '%a %u %g %n' /m/*; echo $(cat /m/h/x) $(ls /full); echo new > /m/h/x; echo new > /m/e/x && cat /m/e/x", "0",
+		`,"mountPoints":[{"name":"e","path":"/m/e"},{"name":"h","path":"/m/h"},{"name":"r","path":"/m/r","readOnly":true}]`)
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/x", []byte("host"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(".", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	out, good := podOut(t, "-v", "e,kind=empty,mode=1777,uid=5,gid=6", "-v", "h="+dir+",readOnly=true", "-v", "r=kind=empty", "-v", "f", ref, "-m", "f:/full", "-m", "f:/file")
+	equal(t, "exit", good, true)
+	for _, want := range []string{"1777 5 6 /m/e\n", "755 0 0 /m/r\n", "host\n", "can't create /m/h/x: Read-only file system", "\nnew",
+		"app volumes: the volume at /full masks files of the image", "app volumes: the volume at /file takes the place of a file of the image"} {
+		if !strings.Contains(out+"\n", want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	for want, args := range map[string][]string{
+		"the source of a host volume does not exist: /none/such":    {"-v", "h=/none/such", ref},
+		"is reached by a symbolic link: " + dir + "/link":           {"-v", "h=" + dir + "/link", ref},
+		"the mounts at /m/e and /m/e/x overlap":                     {"-v", "v", ref, "-m", "v:/m/e", "-m", "v:/m/e/x"},
+		"mount point e (/m/e): no volume is named for it":           {"--strict", ref},
+		"not all isolators can be enforced: app volumes's isolator": {"--strict", "-v", "e", "-v", "h", "-v", "r", ref, "--isolator", `resource/block-iops={"default":true,"limit":"5"}`},
+	} {
+		out, good := podOut(t, args...)
+		if good || !strings.Contains(out, want) {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	if left := ok(t, "volume", "ls", "-q", "--filter", "label=io.brig.pod.name"); left != "" {
+		t.Errorf("volumes left: %s", left)
+	}
+}
+
+// TestSettingsOfPods sets what is the pod's, and reads it in an app.
+func TestSettingsOfPods(t *testing.T) {
+	own(t)
+	ref := appcImage(t, "settings", "cat /proc/sys/net/core/somaxconn; echo $A $AC_APP_NAME $container $PATH; pwd; touch /x; cat; true", "0", `,"ports":[{"name":"p","protocol":"tcp","port":81,"count":2}]`)
+	out, good := podOut(t, "--isolator", `os/unix/sysctl={"net.core.somaxconn":"77"}`, ref, "--name", "other", "-e", "A=b c", "--readonly-rootfs", "-w", "/full")
+	equal(t, "exit", good, true)
+	match(t, "output", out, `(?s)77\nb c other brig /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n.*/full\n`)
+	match(t, "read-only", out, "touch: /x: Read-only file system")
+	out, good = brigRun(t, "pod", "run", "--dry-run", "-p", "p:127.0.0.1:4000", ref)
+	equal(t, "dry run", good, true)
+	match(t, "manifest", out, `(?s)"name": ?"p",\s*"hostPort": ?4000,\s*"hostIP": ?"127.0.0.1"`)
+	id, good := brigRun(t, "pod", "run", "-d", "-p", "p:127.0.0.1:45671", ref, "--exec", "/bin/sh", "--", "-c", "sleep 1000")
+	equal(t, id, good, true)
+	t.Cleanup(func() { brigRun(t, "pod", "rm", "-f", id) })
+	out, _ = brigRun(t, "pod", "inspect", id)
+	match(t, "both ports of the range", out, "(?s)45671.*45672|45672.*45671")
+}
