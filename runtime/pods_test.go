@@ -324,7 +324,7 @@ func TestPodRecover(t *testing.T) {
 	if got := b.states(t, "over"); got != "a exited, b exited" {
 		t.Error(got)
 	}
-	b.checkNothingLeft2(t, "going")
+	b.checkGone(t, "going")
 	if err := b.Start(t.Context(), "half-a"); err != nil {
 		t.Fatal(err)
 	}
@@ -335,18 +335,21 @@ func TestPodRecover(t *testing.T) {
 	b.checkNothingLeft(t)
 }
 
-// checkNothingLeft2 waits until a pod has gone, and then is checkNothingLeft.
-func (b *brigd) checkNothingLeft2(t *testing.T, pod string) {
+// checkGone waits until a pod has gone, and then is checkNothingLeft.
+func (b *brigd) checkGone(t *testing.T, pod string) {
 	t.Helper()
 	if _, list, err := b.PodGet(t.Context(), pod); err == nil {
 		for _, d := range list {
 			b.wait(t, string(d.ID), brig.WaitRemoved)
 		}
 	}
-	p, _, err := b.findPod(pod)
-	if err == nil && p.lock.acquire(t.Context()) == nil {
+	if p, _, err := b.findPod(pod); err == nil && p.lock.acquire(t.Context()) == nil {
 		p.lock.release()
 	}
+	if err := b.volumes.acquire(t.Context()); err != nil { // forgetPod holds it until a pod that nobody finds any more has gone wholly
+		t.Fatal(err)
+	}
+	b.volumes.release()
 	b.checkNothingLeft(t)
 }
 
