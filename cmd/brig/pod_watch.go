@@ -64,6 +64,9 @@ func (w *watching) run(cmd *cobra.Command, c *client, made *podspec.Made) error 
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, unix.SIGINT, unix.SIGTERM)
 	defer signal.Stop(stop)
+	if cmd.Context().Err() != nil { // it came before
+		stop <- unix.SIGINT
+	}
 	started := make(chan error, 1)
 	starting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
