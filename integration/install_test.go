@@ -64,7 +64,7 @@ func TestInstall(t *testing.T) {
 		if got := tree(t, dest); !slices.Equal(got, listed) {
 			t.Errorf("%s: installed is %q, the plist has %q", system, got, listed)
 		}
-		for _, p := range []string{"sbin/brigd", "bin/brig", "libexec/brig/brig-shim", "libexec/brig/brig-net"} {
+		for _, p := range []string{"sbin/brigd", "bin/brig", "libexec/brig/brig-shim", "libexec/brig/brig-net", "libexec/brig/brig-mds"} {
 			want["/opt/b/"+p] = 0o755
 		}
 		for _, p := range []string{"man8/brigd.8.gz", "man8/brig.8.gz", "man5/brig.conf.5.gz"} {

@@ -91,7 +91,7 @@ func (b *bed) levels(ctx context.Context) ([]level, error) {
 		{"threads", field(filepath.Join(proc, "status"), "Threads:"), 10},
 		{"shims", shims, 0}, {"zombies", zombies, 0}, {"keepers", keepers, 0}, {"links", links, 0}, {"bridges", bridges, 0}, {"namespaces", in("netns"), 0}, {"cgroups", len(groups), 0},
 		{"mounts", mounts, 1}, {"lines of rules", rules, 0},
-		{"keeper's files", in("keeper"), 0}, {"run directories", in("run"), 0}, {"containers", in("containers"), 0}, {"roots", in("store", "c"), 0}, {"volumes", in("store", "v"), 0},
+		{"keeper's files", in("keeper"), 0}, {"run directories", in("run"), 0}, {"published pods", in("mds", "pods"), 0}, {"containers", in("containers"), 0}, {"roots", in("store", "c"), 0}, {"volumes", in("store", "v"), 0},
 		{"layers", in("store", "l"), 0}, {"work", in("store", "w"), 0}, {"blobs", in("blobs", "sha256"), 0}, {"spool", in("spool"), 0},
 	}, nil
 }

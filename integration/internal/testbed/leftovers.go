@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -17,7 +18,7 @@ func (s *Server) Instance() (string, error) {
 
 // Leftovers lists what the server's instance has on the host: mounts beneath its root, processes (but brigd), links, folders of
 // containers, and what its system isolates containers by: cgroups, network namespaces and tables of nftables, or jails, limits and rules
-// of pf. With stopped, brigd does not run any more and not even its bridge may be there.
+// of pf. With stopped, brigd does not run any more and not even its bridge may be there, nor brig-mds, which lives as long as brigd.
 func (s *Server) Leftovers(stopped bool) ([]string, error) {
 	id, err := s.Instance()
 	if err != nil {
@@ -33,6 +34,11 @@ func (s *Server) Leftovers(stopped bool) ([]string, error) {
 			return nil, err
 		}
 		left = append(left, found...)
+	}
+	if !stopped {
+		left = slices.DeleteFunc(left, func(l string) bool {
+			return strings.HasPrefix(l, "process ") && strings.Contains(l, "brig-mds --dir ")
+		})
 	}
 	links, err := net.Interfaces()
 	if err != nil {
