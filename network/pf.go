@@ -231,7 +231,10 @@ func (f pfFamily) pass() {
 	}
 	f.each(func(b ofBridge) {
 		if f.shared {
-			f.line(`pass on "%s" %s from any to %s`, b.group, f.af, b.net)
+			f.line(`pass on "%s" %s from any to %s no state`, b.group, f.af, b.net)
+			if !b.internal { // its state lets answers of the host's own addresses back, which leave by the network's interface
+				f.line(`pass in on "lo0" %s from %s to any`, f.af, b.net)
+			}
 			if !b.internal && !b.masquerade {
 				f.line(`pass out on ! "%s" %s from %s to any`, b.group, f.af, b.net)
 			}
