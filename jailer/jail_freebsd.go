@@ -182,7 +182,8 @@ func (j *Jailer) Destroy(ctx context.Context, h *brig.Handle) error {
 	return erase.All(h.Dir)
 }
 
-// unmountAll unmounts, last first, all that is mounted beneath the run directory dir, the root that its bundle names, and root ("": none).
+// unmountAll unmounts, last first, all that is mounted beneath the run directory dir, the root that its bundle names, and root ("": none), and
+// that root where it is mounted again.
 func unmountAll(ctx context.Context, dir, root string) error {
 	var b jailspec.Bundle
 	if text, err := os.ReadFile(filepath.Join(dir, jailrun.BundleName)); err == nil {
@@ -193,13 +194,17 @@ func unmountAll(ctx context.Context, dir, root string) error {
 		return errs.Wrap(err, "list mounts")
 	}
 	slices.Reverse(points)
+	again := jailspec.RootAgain(dir)
 	for _, p := range points {
-		if !slices.ContainsFunc([]string{dir, b.Root, root}, func(top string) bool { return top != "" && top != "/" && strings.HasPrefix(p, top+"/") }) {
+		if p != again && !slices.ContainsFunc([]string{dir, b.Root, root, again}, func(top string) bool { return top != "" && top != "/" && strings.HasPrefix(p, top+"/") }) {
 			continue
 		}
 		if err := unmount(ctx, p); err != nil {
 			return err
 		}
+	}
+	if err := os.Remove(again); err != nil && !errors.Is(err, os.ErrNotExist) { // never what is in it
+		return err
 	}
 	return nil
 }
@@ -243,6 +248,8 @@ func (j *Jailer) Found() (out []*brig.Handle) {
 	has := func(is func(*brig.Handle) bool) bool { return slices.ContainsFunc(out, is) }
 	out = j.shims()
 	entries, _ := os.ReadDir(j.cfg.RunDir)
+	again, _ := os.ReadDir(filepath.Join(j.cfg.RunDir, jailspec.Roots))
+	entries = append(entries, again...)
 	for _, e := range entries {
 		dir := filepath.Join(j.cfg.RunDir, e.Name())
 		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !has(func(h *brig.Handle) bool { return h.Dir == dir }) {

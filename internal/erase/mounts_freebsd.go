@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uncover unmounts all beneath dir, last first. FreeBSD has no mount namespaces: what a jail's bundle mounts is there for everybody, a folder of
+// uncover unmounts all on and beneath dir, last first. FreeBSD has no mount namespaces: what a jail's bundle mounts is there for everybody, a folder of
 // the host's too that somebody bound into a container.
 func uncover(dir string) error {
 	points, err := mountpoints()
@@ -17,7 +17,7 @@ func uncover(dir string) error {
 		return err
 	}
 	for _, p := range slices.Backward(points) {
-		if !strings.HasPrefix(p, dir+"/") {
+		if p != dir && !strings.HasPrefix(p, dir+"/") {
 			continue
 		}
 		if err := unix.Unmount(p, unix.MNT_FORCE); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

@@ -11,9 +11,13 @@ import (
 	"github.com/brigd/brig/jailer/ocispec"
 )
 
-// rootAgain is where, in the run directory, a root is mounted again by nullfs(5). There is no namespace of mounts: a jail's are made there, so that
-// who looks at the root itself, for docker diff, cp, commit and export, sees none of them, as on Linux.
-const rootAgain = "root"
+// Roots is where, beside the run directories, each root is mounted again by nullfs(5). There is no namespace of mounts: a jail's are made there, so that
+// who looks at the root itself, for docker diff, cp, commit and export, sees none of them, as on Linux. They are not in the run directories, which
+// somebody may delete.
+const Roots = ".roots"
+
+// RootAgain is where the root of the jail with that run directory is mounted again.
+func RootAgain(dir string) string { return path.Join(path.Dir(dir), Roots, path.Base(dir)) }
 
 // OwnFiles, in the run directory, has the engine's own files, and OwnFilesAt shows them in the jail, where files can't be mounted.
 const (
@@ -30,7 +34,7 @@ var ownFiles = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 func SafeFileMounts(release int) bool { return release >= 1500000 }
 
 // rootOf is the jail's path on the host.
-func rootOf(in *Input) string { return path.Join(in.Jail.Dir, rootAgain) }
+func rootOf(in *Input) string { return RootAgain(in.Jail.Dir) }
 
 // mounts lists all that is mounted in the jail, from the host. Docker's masked and read-only paths have no counterpart: linprocfs(5) and
 // linsysfs(5) show nothing of the host that a jail may not see, and nothing in them can be written.
