@@ -145,9 +145,19 @@ func TestHandlerAfterAnUnseenEnd(t *testing.T) {
 	w.mu.Unlock()
 	b = w.boot(0)
 	b.awaitStart(t, "stubborn")
+	ended, err := b.Wait(t.Context(), "one", brig.WaitNotRunning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-ended:
+		t.Errorf("told of the end before the handler's: %+v", e)
+	default:
+	}
 	if err := b.Kill(t.Context(), "one", ""); err != nil {
 		t.Error(err)
 	}
+	<-ended
 	if e := b.wait(t, "one", ""); e.Code != 3 {
 		t.Errorf("exit %+v", e)
 	}

@@ -131,6 +131,7 @@ func (c *Containers) rested(ctx context.Context, ct *container, d *brig.Containe
 		if err := c.commit(ctx, ct, next); err != nil {
 			return err
 		}
+		c.rest(ct, next)
 	}
 	return errs.Wrap(c.cfg.RootFS.Unmount(ctx, d.RootFS), "unmount root file system")
 }

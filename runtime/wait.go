@@ -33,7 +33,8 @@ func (c *Containers) Wait(ctx context.Context, ref string, cond brig.WaitConditi
 	}
 	w := &waiter{cond: cond, ch: make(chan brig.Exit, 1)}
 	d := ct.rec
-	if cond == brig.WaitNotRunning && !d.State.Active() {
+	ending := ct.idle != nil && !closed(ct.idle) // also for a while after the record says so: its post-stop handler may run
+	if cond == brig.WaitNotRunning && !d.State.Active() && !ending {
 		w.ch <- brig.Exit{Code: d.ExitCode, Time: d.FinishedAt, OOMKilled: d.OOMKilled, Error: d.Error}
 		return w.ch, nil
 	}
