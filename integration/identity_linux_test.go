@@ -330,9 +330,11 @@ func TestMetadataFollowsNetworks(t *testing.T) {
 // their metadata once the port is free.
 func TestMetadataPortIsPublished(t *testing.T) {
 	_, cli := daemon(t)
-	thief := done(t, cli, "run", "-d", "-p", "1104:80", image("busybox"), "sh", "-c", "mkdir /w; echo caught >/w/index.html; httpd -f -p 80 -h /w -v -v")
+	done(t, cli, "run", "--rm", image("busybox"), "true")
+	gateway := gateways(t, cli, "bridge")[0] // all addresses would be other servers' on this machine too
+	publish := gateway + ":1104:80"
+	thief := done(t, cli, "run", "-d", "-p", publish, image("busybox"), "sh", "-c", "mkdir /w; echo caught >/w/index.html; httpd -f -p 80 -h /w -v -v")
 	id := done(t, cli, "run", "-d", image("busybox"), "sleep", "1000")
-	gateway := gateways(t, cli, "bridge")[0]
 	get := []string{"exec", id, "wget", "-qO-", "http://" + gateway + ":1104/"}
 	if r := dockerOn(t, cli, nil, get...); r.Code == 0 {
 		t.Errorf("who asks for metadata gets %q", r.Out)
@@ -344,7 +346,7 @@ func TestMetadataPortIsPublished(t *testing.T) {
 		status, _, body := wget(t, cli, id, url+"/acMetadata/v1/pod/uuid")
 		return status == "200" && body == podUUID(id), status
 	})
-	r := dockerOn(t, cli, nil, "run", "--rm", "-p", "1104:80", image("busybox"), "true")
+	r := dockerOn(t, cli, nil, "run", "--rm", "-p", publish, image("busybox"), "true")
 	if r.Code != 125 || !strings.Contains(r.Err, "address already in use") {
 		t.Errorf("publish the service's port while it is in use: %s", r)
 	}
