@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -200,9 +201,29 @@ func TestSettingsOfPods(t *testing.T) {
 	out, good = brigRun(t, "pod", "run", "--dry-run", "-p", "p:127.0.0.1:4000", ref)
 	equal(t, "dry run", good, true)
 	match(t, "manifest", out, `(?s)"name": ?"p",\s*"hostPort": ?4000,\s*"hostIP": ?"127.0.0.1"`)
-	id, good := brigRun(t, "pod", "run", "-d", "-p", "p:127.0.0.1:45671", ref, "--exec", "/bin/sh", "--", "-c", "sleep 1000")
+	port := portPair(t)
+	id, good := brigRun(t, "pod", "run", "-d", "-p", fmt.Sprintf("p:127.0.0.1:%d", port), ref, "--exec", "/bin/sh", "--", "-c", "sleep 1000")
 	equal(t, id, good, true)
 	t.Cleanup(func() { brigRun(t, "pod", "rm", "-f", id) })
 	out, _ = brigRun(t, "pod", "inspect", id)
-	match(t, "both ports of the range", out, "(?s)45671.*45672|45672.*45671")
+	match(t, "both ports of the range", out, fmt.Sprintf("(?s)%[1]d.*%[2]d|%[2]d.*%[1]d", port, port+1))
+}
+
+// portPair finds a port of the host that is free, and the next one too.
+func portPair(t *testing.T) int {
+	t.Helper()
+	for {
+		a, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		port := a.Addr().(*net.TCPAddr).Port
+		b, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1)))
+		if err == nil {
+			a.Close()
+			b.Close()
+			return port
+		}
+	}
 }
