@@ -63,7 +63,7 @@ func TestWeightIsWarnedOf(t *testing.T) {
 // TestOutOfMemory lets the main process ask for more than it may have.
 func TestOutOfMemory(t *testing.T) {
 	since := time.Now()
-	id := container(t, "-m", "16m", "--memory-swap", "16m", "--memory-reservation", "8m", image("busybox"), "tail", "/dev/zero")
+	id := container(t, "-m", "16m", "--memory-swap", "16m", "--memory-reservation", "8m", image("busybox"), "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
 	equal(t, "wait", ok(t, "wait", id), "137")
 	equal(t, "inspect", inspect(t, id, "{{.State.OOMKilled}} {{.State.ExitCode}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.MemoryReservation}}"),
 		"true 137 16777216 16777216 8388608")
