@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -122,7 +123,7 @@ func TestImportACI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head := `{"acKind":"ImageManifest","acVersion":"0.8.11","name":"example.com/%s","labels":[{"name":"version","value":"1"}]`
+	head := `{"acKind":"ImageManifest","acVersion":"0.8.11","name":"example.com/%s","labels":[{"name":"version","value":"1"},{"name":"os","value":"linux"},{"name":"arch","value":"` + runtime.GOARCH + `"}]`
 	base := aciOf(t, fmt.Sprintf(head, "base")+"}", map[string]string{"rootfs/bin/sh": string(shell), "rootfs/old": "1"})
 	app := func(dep string) string {
 		return aciOf(t, fmt.Sprintf(head, "app")+`,"app":{"exec":["/bin/sh","-c","cat /new; ls /old; pwd"],"user":"0","group":"0","workingDirectory":"/bin",
