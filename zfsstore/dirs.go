@@ -108,6 +108,9 @@ func (d *dirs) drop(_ context.Context, l layer) error { return d.discard("l", l.
 // discard takes <kind>/<rid> out of sight in one step and then deletes it. Failure to delete is left to Sweep.
 func (d *dirs) discard(kind string, rid brig.RID) error {
 	tomb := d.path("w", string(brig.NewRID()))
+	if err := erase.Uncover(d.path(kind, string(rid))); err != nil {
+		return err
+	}
 	err := os.Rename(d.path(kind, string(rid)), tomb)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

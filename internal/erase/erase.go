@@ -11,3 +11,6 @@ func All(dir string) error {
 	}
 	return os.RemoveAll(dir)
 }
+
+// Uncover takes away what is mounted on and in dir, for one that is to be renamed before All: a mount goes by the name of its place as it was made.
+func Uncover(dir string) error { return uncover(dir) }
