@@ -38,6 +38,7 @@ func TestPlatformNonsense(t *testing.T) {
 // Once pulled for one platform, an image is refused for another, and taken with a warning where none is asked for.
 func TestPlatformMismatch(t *testing.T) {
 	other := "linux/" + foreign()
+	docker(t, "rmi", "-f", image("multi")) // else the name may mean one for this platform as well
 	ok(t, "pull", "-q", "--platform", other, image("multi"))
 	t.Cleanup(func() {
 		ok(t, "pull", "-q", image("multi"))

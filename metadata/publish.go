@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -60,6 +61,9 @@ func Open(cfg PublisherConfig) *Publisher {
 	if err == nil {
 		p.keys, err = LoadKeys(p.path("keys"))
 	}
+	if err == nil {
+		err = p.recall()
+	}
 	p.broken = errs.As(errs.Unavailable, errs.Wrap(err, "no pod has a metadata service"))
 	p.proc = survivor.Open(survivor.Config{
 		Name: "brig-mds", Dir: p.path("run"), Program: cfg.Program, Protocol: protocol, Log: cfg.Log, Sync: p.sync, Idle: p.nothing,
@@ -98,6 +102,24 @@ func (p *Publisher) prepare() error {
 		}
 	}
 	return nil
+}
+
+// recall takes what an earlier brigd has published for live, until Sweep knows better.
+func (p *Publisher) recall() error {
+	entries, err := os.ReadDir(p.path("pods"))
+	for _, e := range entries {
+		if uuid, ok := strings.CutSuffix(e.Name(), suffix); ok && uuidRE.MatchString(uuid) {
+			p.live[uuid] = true
+		}
+	}
+	return errs.Wrap(err, "list the published pods")
+}
+
+// Published lists the UUIDs of the pods that are published, in order.
+func (p *Publisher) Published() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.live))
 }
 
 // Close lets go of brig-mds, which goes on while pods are published. Without any it ends, and Close waits for that.

@@ -117,6 +117,7 @@ func (h *housekeeper) Examine(ctx context.Context, o brig.Examination) (*brig.Di
 		return nil, err
 	}
 	h.examineJails(ctx, o, d)
+	h.examineIdentities(ctx, o, d)
 	alive := func(id brig.ID) bool { _, err := h.e.containers.Get(ctx, string(id)); return err == nil }
 	if err := h.e.networks.Examine(ctx, o.Fix, alive, d); err != nil {
 		return nil, err

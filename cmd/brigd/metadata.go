@@ -5,8 +5,10 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/config"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/metadata"
@@ -27,6 +29,20 @@ func (e *engine) openMetadata(ctx context.Context, c config.Config, log *slog.Lo
 	e.metadata = p
 	for _, n := range p.Notes() {
 		log.Warn("containers start without metadata", "why", n)
+	}
+}
+
+// examineIdentities looks for pods that are published and are no more.
+func (h *housekeeper) examineIdentities(ctx context.Context, o brig.Examination, d *brig.Diagnosis) {
+	if h.e.metadata == nil {
+		return
+	}
+	for _, uuid := range h.e.metadata.Published() {
+		_, _, err := h.e.containers.PodGet(ctx, uuid)
+		if errs.Is(err, errs.NotFound) && slices.Contains(h.e.metadata.Published(), uuid) { // one that goes now is withdrawn before its record goes
+			f := brig.Finding{Check: "metadata", Subject: uuid, Problem: "it can ask who it is, and there is no such pod", Mend: "withdraw its identity"}
+			d.Add(f, o.Fix, func() error { return h.e.metadata.Withdraw(ctx, uuid) })
+		}
 	}
 }
 
