@@ -32,10 +32,13 @@ func ask(ctx context.Context, argv ...string) (out string, ok bool) {
 	return strings.TrimSpace(string(text)), err == nil
 }
 
-// setting is a sysctl(3)'s value as text. Numbers have four or eight bytes; those that are asked for here have four.
+// setting is a sysctl(3)'s value as text. Numbers that are asked for here have four bytes, but for kern.racct.enable, a bool of one.
 func setting(name string) (string, bool) {
 	if n, err := unix.SysctlUint32(name); err == nil {
 		return strconv.Itoa(int(int32(n))), true
+	}
+	if b, err := unix.SysctlRaw(name); err == nil && len(b) == 1 && b[0] <= 1 {
+		return strconv.Itoa(int(b[0])), true
 	}
 	s, err := unix.Sysctl(name)
 	return s, err == nil

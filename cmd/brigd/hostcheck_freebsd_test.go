@@ -43,6 +43,11 @@ func TestLookAtHost(t *testing.T) {
 	if seen.Sysctls["security.jail.jailed"] != "0" || seen.Sysctls["kern.securelevel"] == "" {
 		t.Errorf("settings %q", seen.Sysctls)
 	}
+	for name, got := range seen.Sysctls {
+		if out, ok := ask(t.Context(), "sysctl", "-n", name); !ok || out != got {
+			t.Errorf("%s is %q, and %q by sysctl(8)", name, got, out)
+		}
+	}
 	if !slices.Equal(seen.Rules, seen.Wanted) || seen.Ruleset != e.ruleset {
 		t.Errorf("devfs ruleset %d is %q, want %q", seen.Ruleset, seen.Rules, seen.Wanted)
 	}

@@ -54,10 +54,10 @@ tools() {
 	(cd integration/clients/moby && GOOS=linux GOARCH="${GOARCH:-amd64}" CGO_ENABLED=0 "$GO" build -ldflags '-s -w' -o "$stage/built/reaper" ./reaper) # goes into an image
 	cross build -trimpath -tags faults -ldflags '-s -w' -o "$stage/built/faults/brigd" ./cmd/brigd
 	"$GO" run ./integration/cmd/mkimage -services .cache -save "$stage/services"
-	cp -R contrib man "$stage" # which install.sh installs
 }
 
 mkdir "$stage/bin"
+cp -R contrib man "$stage" # which tests read, and install.sh installs
 for p in brigd brig brig-shim brig-net brig-mds brig-jail; do cross build -trimpath -ldflags '-s -w' -o "$stage/bin/$p" "./cmd/$p"; done
 for pkg; do
 	case $pkg in *integration*) [ -d "$stage/tools" ] || tools ;; esac
