@@ -42,6 +42,7 @@ func TestPullFormats(t *testing.T) {
 }
 
 func TestPullPlatform(t *testing.T) {
+	ok(t, "image", "prune", "-f") // what the tests before have pulled for another platform
 	for _, arch := range []string{"amd64", "arm64"} {
 		ok(t, "pull", "-q", "--platform", "linux/"+arch, image("multi"))
 		equal(t, arch, inspect(t, image("multi"), "{{.Architecture}} {{index .Config.Env 1}}"), arch+" FOR="+arch)
