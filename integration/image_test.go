@@ -44,6 +44,7 @@ func TestPullFormats(t *testing.T) {
 
 func TestPullPlatform(t *testing.T) {
 	dangling := func() []string { return strings.Fields(ok(t, "images", "-q", "--filter", "dangling=true")) }
+	ok(t, "image", "prune", "-f")
 	before := dangling() // what other tests' containers are of
 	for _, arch := range []string{"amd64", "arm64"} {
 		ok(t, "pull", "-q", "--platform", "linux/"+arch, image("multi"))
