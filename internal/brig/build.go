@@ -1,0 +1,112 @@
+package brig
+
+import (
+	"io"
+	"time"
+)
+
+// A BuildRequest asks for an image by a Dockerfile.
+type BuildRequest struct {
+	Context    string             // directory on the host with the build context, which the build may read and not change
+	Dockerfile string             // its path in the context; "": Dockerfile, or dockerfile
+	Tags       []string           // references that the image gets, as given
+	Args       map[string]*string // nil values: said without one
+	Labels     map[string]string  // added to the image
+	Target     string             // name or number of the last stage to build; "": the last
+	Platform   string             // of base images without one of their own; "": the host's
+	CacheFrom  []string           // images whose steps may be taken as done
+	NoCache    bool
+	Pull       bool // look for newer base images
+	Quiet      bool // only the image's ID is said
+	// Keep has the containers of RUN kept after success (rm=0); ForceRemove has them removed after failure too.
+	Keep, ForceRemove bool
+	Secrets           map[string][]byte // for RUN --mount=type=secret, by ID
+
+	// Of RUN's containers.
+	Network      string // "": default
+	ExtraHosts   []string
+	Limits       Limits
+	Ulimits      []Ulimit
+	ShmSize      int64 // bytes
+	CgroupParent string
+	Security     []string // security options as docker build has them
+	Isolation    string
+	Epoch        *time.Time      // SOURCE_DATE_EPOCH; nil: times are as they come
+	Auths        map[string]Auth // by registry host
+}
+
+// A BuildLine is one piece of a build's report: one of its fields is set.
+type BuildLine struct {
+	Out      string    // text on standard output
+	Err      string    // text on standard error
+	Progress *Progress // of a pull
+	Image    Digest    // that was made: docker build -q, --iidfile
+}
+
+// A Base is what a stage stands on.
+type Base struct {
+	ID       Digest // image
+	Ref      string // as named
+	Digest   Digest // of the manifest it came with, "" if none
+	Chain    Digest // its topmost layer, "" for none
+	Platform Platform
+	Config   ImageConfig
+	Layers   int // how many it has
+}
+
+// A Step is what the build cache knows of one step that was carried out. Key says what was done on what.
+type Step struct {
+	Key     string // hex digits
+	Parent  string // key of the step before, or the base's; "" for scratch
+	Created time.Time
+	By      string // the history's created_by
+	Chain   Digest // of the file system after it; "" is an empty one
+	Own     bool   // Chain is this step's own: it changed the file system
+	Size    int64  // bytes of files that it brought
+	Diff    Digest // sha256 of its layer's tar; "" as long as nobody needed it
+	Used    time.Time
+	Count   int  // how often it was taken from the cache
+	Shared  bool // an image has it
+}
+
+// A BuiltImage says what a build makes: Base's layers and history, and those of Steps.
+type BuiltImage struct {
+	Base     Digest // image; "": scratch
+	Platform Platform
+	Config   ImageConfig
+	Author   string
+	Created  time.Time
+	Steps    []BuiltStep
+	Tags     []string
+	Epoch    *time.Time // times of files in the layers are no later, as SOURCE_DATE_EPOCH
+}
+
+// A BuiltStep is one entry of an image's history, and its layer if Chain is set.
+type BuiltStep struct {
+	Key     string // its record in the cache, "" for none
+	Created time.Time
+	By      string
+	Comment string
+	Chain   Digest // "": empty layer
+	Parent  Digest // chain that Chain was made of; "": empty
+}
+
+// A Tree is a writable file system that a step changes.
+type Tree struct {
+	ID     RID
+	Path   string // where it is mounted on the host
+	Parent Digest // the chain that it is a clone of
+}
+
+// A StepRun is a process that a build step runs.
+type StepRun struct {
+	Tree     Tree
+	Image    Digest // of the stage's base, "" for scratch
+	ImageRef string // what docker ps shows as image
+	Platform Platform
+	Spec     Spec // complete: nothing is taken from the image
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Started  func(ID) // called with the container's ID before it runs; nil: nobody cares
+	Keep     bool     // the container stays when it has ended, with a root file system of its own
+}
