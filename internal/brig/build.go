@@ -110,3 +110,37 @@ type StepRun struct {
 	Started  func(ID) // called with the container's ID before it runs; nil: nobody cares
 	Keep     bool     // the container stays when it has ended, with a root file system of its own
 }
+
+// Types of a BuildCacheEntry, in Docker's words.
+const (
+	BuildCacheStep = "regular"         // what a step has left
+	BuildCacheDir  = "exec.cachemount" // a directory of RUN --mount=type=cache
+)
+
+// A BuildCacheEntry is one thing that builds keep for later ones.
+type BuildCacheEntry struct {
+	ID          string // hex digits
+	Parents     []string
+	Type        string
+	Description string // a step's By
+	InUse       bool   // a build under way has it
+	Shared      bool   // an image has it too: its bytes are the image's
+	Size        int64  // bytes
+	Created     time.Time
+	Used        time.Time // last taken from the cache; zero: never
+	Count       int       // how often it was taken
+}
+
+// A BuildPruneRequest says what of the build cache goes: what no build under way uses, the least recently used first.
+type BuildPruneRequest struct {
+	All    bool                        // also what is Shared
+	Keep   int64                       // bytes that may stay; 0: none
+	Before time.Time                   // only what was last used, or made, before; zero: whenever
+	Match  func(*BuildCacheEntry) bool // only what this says yes to; nil: all
+}
+
+// BuildPruned is what a prune has removed.
+type BuildPruned struct {
+	IDs   []string
+	Freed int64 // bytes
+}
