@@ -1,6 +1,7 @@
 package brig
 
 import (
+	"fmt"
 	"io"
 	"time"
 )
@@ -41,6 +42,17 @@ type BuildLine struct {
 	Err      string    // text on standard error
 	Progress *Progress // of a pull
 	Image    Digest    // that was made: docker build -q, --iidfile
+}
+
+// A RunFailed is the error of a RUN whose process has ended with another code than 0. Clients exit with the same.
+type RunFailed struct {
+	Command string // as it was run, its words joined by spaces
+	Code    int
+}
+
+// Error says it as Docker does.
+func (e *RunFailed) Error() string {
+	return fmt.Sprintf("The command '%s' returned a non-zero code: %d", e.Command, e.Code)
 }
 
 // A Base is what a stage stands on.
