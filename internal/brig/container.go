@@ -22,6 +22,12 @@ type Container struct {
 	Pod      string   `json:",omitempty"` // UUID of the pod that it is an app of; "": it is a pod of one app by itself
 	App      string   `json:",omitempty"` // its name in that pod
 
+	// Tree is where the tree of a build is mounted on the host that is the root file system of this container: it runs one step, and is gone soon after. Only
+	// memory knows it; RootFS is the tree's. "": none.
+	Tree string `json:"-"`
+	// Step says that it has run a step of a build: its root file system stands on more than its image has.
+	Step bool `json:",omitempty"`
+
 	Spec       Spec            // request and image merged
 	HostConfig json.RawMessage // the API's own document as asked, echoed by inspect; the engine does not read it
 
