@@ -44,6 +44,20 @@ type Layers interface {
 	Driver() (name string, status [][2]string)
 }
 
+// Trees turns root file systems into layers, and shows what layers have changed. RootFS mounts and removes the root file systems.
+type Trees interface {
+	// PrepareTree makes the root file system id as RootFS.Prepare does, for somebody who doesn't miss it after a crash.
+	PrepareTree(ctx context.Context, id brig.RID, parent brig.Digest) error
+	// CommitTree makes what a root file system has become a chain of that name, a digest of any kind, on top of its parent, in time that doesn't
+	// depend on its size; the root file system is gone then, and after an error it may be. size is in bytes, of the regular files that came. If
+	// nothing has changed, made is false and there is no chain. The chain is durable after a Syncer's Sync.
+	// Conflict: there is a chain of that name. NotFound: no such root file system.
+	CommitTree(ctx context.Context, id brig.RID, chain brig.Digest) (size int64, made bool, err error)
+	// ReadLayer calls use with what a chain's top layer changed, sorted by path, and a directory that has all that it added or modified. Each time it
+	// is the same. NotFound: no such chain.
+	ReadLayer(ctx context.Context, chain brig.Digest, use func(dir string, changes []brig.Change) error) error
+}
+
 // Leftovers finds what nobody needs and what could not be deleted at once.
 type Leftovers interface {
 	// Unused lists the chains that neither live, nor a root file system, nor a chain that is needed stands on; each before its parent. It asks memory alone.

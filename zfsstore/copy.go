@@ -53,7 +53,7 @@ func (d *copying) clone(ctx context.Context, id brig.RID, lineage []layer, size 
 	return nil
 }
 
-func (d *copying) mount(_ context.Context, id brig.RID, _ []layer) (string, error) {
+func (d *copying) mount(_ context.Context, id brig.RID, _ []layer, _ bool) (string, error) {
 	return d.path("c", string(id), "root"), nil
 }
 
@@ -62,11 +62,32 @@ func (d *copying) unmount(context.Context, brig.RID) error { return nil }
 func (d *copying) remove(_ context.Context, id brig.RID) error { return d.discard("c", id) }
 
 func (d *copying) changes(ctx context.Context, id brig.RID, lineage []layer) ([]brig.Change, error) {
-	old := d.path("e")
-	if len(lineage) > 0 {
-		old = d.diff(lineage[0])
+	return compare(ctx, d.tree(lineage), d.path("c", string(id), "root"), false)
+}
+
+// tree is what a lineage shows.
+func (d *copying) tree(lineage []layer) string {
+	if len(lineage) == 0 {
+		return d.path("e")
 	}
-	return compare(ctx, old, d.path("c", string(id), "root"), false)
+	return d.diff(lineage[0])
+}
+
+func (d *copying) adopt(ctx context.Context, id brig.RID, lineage []layer, l layer) (layer, bool, error) {
+	changes, err := d.changes(ctx, id, lineage)
+	if err != nil || len(changes) == 0 {
+		return layer{}, false, err
+	}
+	return d.dirs.adopt(ctx, id, "root", changes, l)
+}
+
+func (d *copying) reveal(ctx context.Context, _, _ brig.RID, lineage []layer, use func(string, []brig.Change) error) error {
+	dir := d.tree(lineage)
+	changes, err := compare(ctx, d.tree(lineage[1:]), dir, false)
+	if err != nil {
+		return err
+	}
+	return use(dir, changes)
 }
 
 func (d *copying) makeVolume(ctx context.Context, id brig.RID, size int64) (string, error) {

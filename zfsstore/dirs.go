@@ -94,6 +94,35 @@ func (d *dirs) commit(_ context.Context, w *work, l layer) (layer, error) {
 	return l, err
 }
 
+// adopt makes the container id a layer, whose tree is its directory from; changes are those since its parent. It goes out of sight first, so
+// that no crash leaves half a container, and is a layer with commit's rename. On an error nothing of it stays.
+func (d *dirs) adopt(ctx context.Context, id brig.RID, from string, changes []brig.Change, l layer) (_ layer, made bool, err error) {
+	if l.Size, err = regularBytes(d.path("c", string(id), from), changes); err != nil {
+		return layer{}, false, err
+	}
+	dir := d.path("w", string(id))
+	if err := errors.Join(erase.All(dir), erase.Uncover(d.path("c", string(id)))); err != nil {
+		return layer{}, false, err
+	}
+	if err := os.Rename(d.path("c", string(id)), dir); err != nil {
+		return layer{}, false, err
+	}
+	fault.Point("tree.taken")
+	w := &work{rid: id}
+	err = os.Rename(filepath.Join(dir, from), filepath.Join(dir, "diff"))
+	if err == nil {
+		err = errors.Join(erase.All(filepath.Join(dir, "work")), os.Remove(filepath.Join(dir, parentLink)))
+	}
+	if err == nil {
+		fault.Point("tree.stripped")
+		l, err = d.commit(ctx, w, l)
+	}
+	if err != nil {
+		return layer{}, false, errors.Join(err, d.abort(ctx, w))
+	}
+	return l, true, nil
+}
+
 func (d *dirs) unsynced() string { return d.root }
 
 func (d *dirs) abort(_ context.Context, w *work) error {

@@ -90,6 +90,7 @@ func (s *Store) Scrap(ctx context.Context, i brig.StoredItem) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.roots, i.RID)
+		delete(s.fleeting, i.RID)
 		return nil
 	case brig.StoredVolume:
 		return errs.Wrap(s.d.removeVolume(ctx, i.RID), "remove volume %s", i.RID)

@@ -29,12 +29,17 @@ type life struct {
 
 var (
 	lifeRoot, lifeVolume = brig.RID("00000000000000aa"), brig.RID("00000000000000bb")
+	lifeTree             = brig.RID("00000000000000cc")
 	lifeEntries          = map[string]string{"A": "f one 1", "B": "f two 2", "C": "f three 3"}
 	lifeLayers           = map[string][]byte{"A": tarball("f one 1"), "B": tarball("f two 2"), "C": tarball("f three 3")}
 )
 
-// chainOf is the chain of a letter: B and C stand on A.
+// chainOf is the chain of a letter: B and C stand on A, and D, which is made of a tree, on B.
 func chainOf(name string) (parent, chain, diff brig.Digest) {
+	if name == "D" {
+		_, parent, _ = chainOf("B")
+		return parent, brig.DigestOf([]byte("D")), ""
+	}
 	diff = brig.DigestOf(lifeLayers[name])
 	if name != "A" {
 		_, parent, _ = chainOf("A")
@@ -93,6 +98,23 @@ func (l *life) live(ctx context.Context, s *Store) error {
 		})
 	}
 	_, b, _ := chainOf("B")
+	step("+D", func() error {
+		if err := s.PrepareTree(ctx, lifeTree, b); err != nil {
+			return err
+		}
+		p, err := s.Mount(ctx, lifeTree)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(p, "four"), []byte("4"), 0o600)
+		}
+		_, chain, _ := chainOf("D")
+		if err == nil {
+			_, _, err = s.CommitTree(ctx, lifeTree, chain)
+		}
+		if err != nil {
+			return err
+		}
+		return s.Sync(ctx)
+	})
 	step("+root", func() error { return s.Prepare(ctx, lifeRoot, b, 0) })
 	step("", func() error {
 		p, err := s.Mount(ctx, lifeRoot)
@@ -106,7 +128,7 @@ func (l *life) live(ctx context.Context, s *Store) error {
 	step("+volume", func() error { _, err := s.MakeVolume(ctx, lifeVolume, 0); return err })
 	step("-root", func() error { return s.Remove(ctx, lifeRoot) })
 	step("-volume", func() error { return s.RemoveVolume(ctx, lifeVolume) })
-	for _, name := range []string{"C", "B", "A"} {
+	for _, name := range []string{"D", "C", "B", "A"} {
 		step("-"+name, func() error { _, chain, _ := chainOf(name); return s.Drop(ctx, chain) })
 	}
 	return err
@@ -136,7 +158,7 @@ func (b *bench) runChild(dir string, env ...string) (killed bool, journal []stri
 func (b *bench) passes(dir string) (out []string) {
 	b.t.Helper()
 	file := filepath.Join(dir, "points")
-	if killed, journal := b.runChild(dir, "BRIG_FAULT_LOG="+file); killed || len(journal) != 10 {
+	if killed, journal := b.runChild(dir, "BRIG_FAULT_LOG="+file); killed || len(journal) != 12 {
 		b.t.Fatalf("an undisturbed life: killed %v, %v", killed, journal)
 	}
 	text, err := os.ReadFile(file)
@@ -184,7 +206,7 @@ func (b *bench) checkLife(journal []string) {
 		alive[line[1:]] = line[0] == '+'
 	}
 	var live brig.Live
-	for name := range lifeLayers {
+	for _, name := range []string{"A", "B", "C", "D"} {
 		if _, chain, _ := chainOf(name); alive[name] {
 			live.Chains = append(live.Chains, chain)
 		}
@@ -197,12 +219,12 @@ func (b *bench) checkLife(journal []string) {
 	}
 	b.check(b.Sweep(ctx, live))
 	b.reopen() // what counts is on disk
-	for name := range lifeLayers {
+	for _, name := range []string{"A", "B", "C", "D"} {
 		_, chain, _ := chainOf(name)
 		if has, err := b.Has(ctx, chain); has != alive[name] || err != nil {
 			b.t.Errorf("layer %s: there %v, %v, want %v; journal %v", name, has, err, alive[name], journal)
 		} else if has {
-			b.wantTree("layer "+name, chain, map[string]string{"A": "one", "B": "one two", "C": "one three"}[name])
+			b.wantTree("layer "+name, chain, map[string]string{"A": "one", "B": "one two", "C": "one three", "D": "four one two"}[name])
 		}
 	}
 	b.checkRest(live, journal)

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
 	"github.com/brigd/brig/internal/tarfs"
@@ -22,6 +23,8 @@ type overlay struct {
 	dirs
 	// modern: the kernel takes lower layers one by one (lowerdir+, Linux 6.7). Before that all of them must fit into mount(2)'s one page.
 	modern bool
+	// volatile: a mount need not write the file system beneath it when it ends, and fsync(2) in it does nothing (Linux 5.10).
+	volatile bool
 }
 
 // overlayOptions are off so that every layer's directory means the same without its neighbours.
@@ -65,9 +68,14 @@ func (d *overlay) probe(ctx context.Context) (err error) {
 	}
 	fd, err := s.detached()
 	if err == nil {
-		d.modern = true
+		d.modern, d.volatile = true, true
 		return unix.Close(fd)
 	}
+	s.volatile = true
+	if d.volatile = s.legacy(top) == nil; d.volatile {
+		return nil
+	}
+	s.volatile = false
 	if err := s.legacy(top); err != nil {
 		return fmt.Errorf("overlayfs can't be mounted on %s: %w", backing(d.root), err)
 	}
@@ -85,6 +93,7 @@ func (d *overlay) describe() (string, [][2]string) {
 type stack struct {
 	lowers      []string // top first
 	upper, work string
+	volatile    bool // nothing in upper need survive a crash
 }
 
 func (d *overlay) stack(lineage []layer) stack {
@@ -170,6 +179,11 @@ func (s stack) detached() (int, error) {
 			return -1, err
 		}
 	}
+	if s.volatile {
+		if err := unix.FsconfigSetFlag(ctx, "volatile"); err != nil {
+			return -1, fmt.Errorf("fsconfig volatile: %w", err)
+		}
+	}
 	if err := unix.FsconfigSetString(ctx, "source", "overlay"); err != nil {
 		return -1, fmt.Errorf("fsconfig source: %w", err)
 	}
@@ -214,6 +228,9 @@ func (s stack) legacy(target string) error {
 	}
 	for _, o := range overlayOptions {
 		opts = append(opts, o[0]+"="+o[1])
+	}
+	if s.volatile {
+		opts = append(opts, "volatile")
 	}
 	done := make(chan error)
 	go func() {
@@ -321,7 +338,7 @@ func (d *overlay) clone(_ context.Context, id brig.RID, lineage []layer, size in
 	return nil
 }
 
-func (d *overlay) mount(_ context.Context, id brig.RID, lineage []layer) (string, error) {
+func (d *overlay) mount(_ context.Context, id brig.RID, lineage []layer, fleeting bool) (string, error) {
 	target := d.path("mnt", string(id))
 	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
@@ -332,6 +349,12 @@ func (d *overlay) mount(_ context.Context, id brig.RID, lineage []layer) (string
 	fault.Point("root.mountpoint")
 	s := d.stack(lineage)
 	s.upper, s.work = d.path("c", string(id), "upper"), d.path("c", string(id), "work")
+	if s.volatile = fleeting && d.volatile; s.volatile {
+		// A volatile mount leaves a mark in work that keeps later ones from what a crash may have damaged. There was none since PrepareTree.
+		if err := errors.Join(erase.All(s.work), os.Mkdir(s.work, 0o700)); err != nil {
+			return "", errors.Join(err, os.Remove(target))
+		}
+	}
 	if err := d.attach(s, target); err != nil {
 		return "", errors.Join(err, os.Remove(target))
 	}
@@ -358,13 +381,39 @@ func (d *overlay) remove(ctx context.Context, id brig.RID) error {
 	return d.discard("c", id)
 }
 
-func (d *overlay) changes(ctx context.Context, id brig.RID, lineage []layer) (_ []brig.Change, err error) {
-	old, release, err := d.merged(ctx, d.path("w", string(id)), lineage)
+func (d *overlay) changes(ctx context.Context, id brig.RID, lineage []layer) ([]brig.Change, error) {
+	return d.since(ctx, id, lineage, d.path("c", string(id), "upper"))
+}
+
+// since lists what an upper directory changes in a lineage, which is mounted in w/<at> where it must be.
+func (d *overlay) since(ctx context.Context, at brig.RID, lineage []layer, upper string) (_ []brig.Change, err error) {
+	old, release, err := d.merged(ctx, d.path("w", string(at)), lineage)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	return compare(ctx, old, d.path("c", string(id), "upper"), true)
+	return compare(ctx, old, upper, true)
+}
+
+func (d *overlay) adopt(ctx context.Context, id brig.RID, lineage []layer, l layer) (layer, bool, error) {
+	if err := d.unmount(ctx, id); err != nil {
+		return layer{}, false, err
+	}
+	changes, err := d.changes(ctx, id, lineage)
+	if err != nil || len(changes) == 0 {
+		return layer{}, false, err
+	}
+	return d.dirs.adopt(ctx, id, "upper", changes, l)
+}
+
+// reveal shows the layer's own directory: it has all that the layer brought.
+func (d *overlay) reveal(ctx context.Context, at, _ brig.RID, lineage []layer, use func(string, []brig.Change) error) error {
+	dir := d.diff(lineage[0])
+	changes, err := d.since(ctx, at, lineage[1:], dir)
+	if err != nil {
+		return err
+	}
+	return use(dir, changes)
 }
 
 // isOpaque reads overlayfs's mark on a directory of an upper one.

@@ -63,7 +63,10 @@ func (s *Store) Mount(ctx context.Context, id brig.RID) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, err := s.d.mount(ctx, id, lin)
+	s.mu.Lock()
+	fleeting := s.fleeting[id]
+	s.mu.Unlock()
+	p, err := s.d.mount(ctx, id, lin, fleeting)
 	return p, errs.Wrap(err, "mount container dataset %s", id)
 }
 
@@ -111,6 +114,7 @@ func (s *Store) Remove(ctx context.Context, id brig.RID) error {
 	fault.Point("root.removed")
 	s.mu.Lock()
 	delete(s.roots, id)
+	delete(s.fleeting, id)
 	s.mu.Unlock()
 	return nil
 }

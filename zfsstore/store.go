@@ -43,10 +43,11 @@ const cleanupTime = 30 * time.Second
 
 // layer is one committed layer of a chain.
 type layer struct {
-	Chain, Parent, Diff brig.Digest
-	Size                int64    // bytes of regular files that the layer brings
-	RID                 brig.RID // its directory or dataset
-	Snap                int      `json:",omitempty"` // zfs: number of its snapshot
+	Chain, Parent brig.Digest
+	Diff          brig.Digest // "" if it was made of a root file system
+	Size          int64       // bytes of regular files that the layer brings
+	RID           brig.RID    // its directory or dataset
+	Snap          int         `json:",omitempty"` // zfs: number of its snapshot
 }
 
 // work is a layer being made.
@@ -76,7 +77,8 @@ type layerDriver interface {
 // rootDriver makes and destroys container root file systems.
 type rootDriver interface {
 	clone(ctx context.Context, id brig.RID, lineage []layer, size int64) error
-	mount(ctx context.Context, id brig.RID, lineage []layer) (string, error)
+	// mount shows it on the host; of a fleeting one nothing need survive a crash.
+	mount(ctx context.Context, id brig.RID, lineage []layer, fleeting bool) (string, error)
 	unmount(ctx context.Context, id brig.RID) error
 	changes(ctx context.Context, id brig.RID, lineage []layer) ([]brig.Change, error)
 	remove(ctx context.Context, id brig.RID) error
@@ -104,6 +106,7 @@ type lateDriver interface {
 type driver interface {
 	layerDriver
 	rootDriver
+	treeDriver
 	houseDriver
 	lateDriver
 	close() error
@@ -123,12 +126,13 @@ type Store struct {
 	d   driver
 	dir string // its root directory
 
-	mu     sync.Mutex // guards what follows; never held during I/O
-	chains map[brig.Digest]layer
-	roots  map[brig.RID]brig.Digest // containers, and the chain each stands on
-	pins   map[brig.Digest]int      // chains that something is being built on
-	active map[brig.RID]int
-	locks  map[string]*keyLock
+	mu       sync.Mutex // guards what follows; never held during I/O
+	chains   map[brig.Digest]layer
+	roots    map[brig.RID]brig.Digest // containers, and the chain each stands on
+	fleeting map[brig.RID]bool        // those of PrepareTree
+	pins     map[brig.Digest]int      // chains that something is being built on
+	active   map[brig.RID]int
+	locks    map[string]*keyLock
 }
 
 func newStore(ctx context.Context, root string, d driver, log *slog.Logger) (*Store, error) {
@@ -137,7 +141,7 @@ func newStore(ctx context.Context, root string, d driver, log *slog.Logger) (*St
 		return nil, err
 	}
 	s := &Store{
-		log: log, d: d, dir: root, chains: map[brig.Digest]layer{}, roots: roots,
+		log: log, d: d, dir: root, chains: map[brig.Digest]layer{}, roots: roots, fleeting: map[brig.RID]bool{},
 		pins: map[brig.Digest]int{}, active: map[brig.RID]int{}, locks: map[string]*keyLock{},
 	}
 	for more := true; more; { // parents first, in whatever order they came; an orphan stays out

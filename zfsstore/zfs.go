@@ -33,6 +33,8 @@ type zfsDriver struct {
 	clean map[brig.RID]bool
 	grows map[brig.RID]bool // a layer is being made in place
 	late  map[string]bool   // datasets that couldn't be destroyed yet; see retire
+
+	viewing chan struct{} // has room for the one who mounts snapshots: FreeBSD mounts each once
 }
 
 func openZFS(ctx context.Context, c Config) (driver, error) {
@@ -47,7 +49,7 @@ func openZFS(ctx context.Context, c Config) (driver, error) {
 	}
 	d := &zfsDriver{
 		dirs: dirs{c.Root, c.Log}, parent: parent,
-		snaps: map[brig.RID][]int{}, clean: map[brig.RID]bool{}, grows: map[brig.RID]bool{}, late: map[string]bool{},
+		snaps: map[brig.RID][]int{}, clean: map[brig.RID]bool{}, grows: map[brig.RID]bool{}, late: map[string]bool{}, viewing: make(chan struct{}, 1),
 	}
 	if err := d.layout(ctx); err != nil {
 		return nil, needZFS(err)
@@ -168,7 +170,7 @@ func (d *zfsDriver) hide(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (d *zfsDriver) mount(ctx context.Context, id brig.RID, _ []layer) (string, error) {
+func (d *zfsDriver) mount(ctx context.Context, id brig.RID, _ []layer, _ bool) (string, error) {
 	dir := d.path("mnt", string(id))
 	return dir, d.show(ctx, d.ds("c", id), dir)
 }
@@ -187,6 +189,11 @@ func (d *zfsDriver) remove(ctx context.Context, id brig.RID) error {
 
 // changes compares the trees: zfs diff would name paths as of its own mount, and leaves changes of attributes out on some versions.
 func (d *zfsDriver) changes(ctx context.Context, id brig.RID, lineage []layer) (_ []brig.Change, err error) {
+	done, err := d.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	old, now := d.path("e"), d.path("mnt", string(id))
 	if mounted, err := isMount(now); err != nil {
 		return nil, err

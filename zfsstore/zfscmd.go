@@ -2,6 +2,7 @@ package zfsstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ const (
 	propSelf   = "brig:self" // <rid>@l<n>
 	propChain  = "brig:chainid"
 	propParent = "brig:parent" // "-" for a lowest layer
-	propDiff   = "brig:diffid"
-	propSize   = "brig:size" // bytes
+	propDiff   = "brig:diffid" // "-" for one that was made of a container
+	propSize   = "brig:size"   // bytes
 )
 
 // listColumns is what one line of the list holds, in this order.
@@ -134,11 +135,13 @@ func (e *entry) layer() (l layer, ok bool) {
 	if parent == "-" {
 		parent = ""
 	}
-	for _, d := range []string{chain, diff} {
-		if _, err := brig.ParseDigest(d); err != nil {
-			return layer{}, false
-		}
+	if _, err := brig.ParseDigest(chain); err != nil {
+		return layer{}, false
 	}
+	if _, err := brig.ParseDigest(diff); err != nil && diff != "-" {
+		return layer{}, false
+	}
+	diff = strings.TrimPrefix(diff, "-")
 	return layer{Chain: brig.Digest(chain), Parent: brig.Digest(parent), Diff: brig.Digest(diff), Size: bytes, RID: brig.RID(rid), Snap: n}, true
 }
 
@@ -175,13 +178,10 @@ func take(list []entry) inventory {
 
 // layerProps are the arguments that make a snapshot a layer.
 func layerProps(l layer) []string {
-	parent := string(l.Parent)
-	if parent == "" {
-		parent = "-"
-	}
+	parent, diff := cmp.Or(string(l.Parent), "-"), cmp.Or(string(l.Diff), "-")
 	return []string{
 		"-o", fmt.Sprintf("%s=%s@l%d", propSelf, l.RID, l.Snap), "-o", propChain + "=" + string(l.Chain), "-o", propParent + "=" + parent,
-		"-o", propDiff + "=" + string(l.Diff), "-o", fmt.Sprintf("%s=%d", propSize, l.Size),
+		"-o", propDiff + "=" + diff, "-o", fmt.Sprintf("%s=%d", propSize, l.Size),
 	}
 }
 

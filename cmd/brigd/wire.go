@@ -36,6 +36,7 @@ var (
 	_ brt.Syncer     = (*zfsstore.Store)(nil)
 	_ brt.VolumeData = (*zfsstore.Store)(nil)
 	_ brt.Leftovers  = (*zfsstore.Store)(nil)
+	_ brt.Trees      = (*zfsstore.Store)(nil)
 	_ brt.Jails      = (*jailer.Jailer)(nil)
 	_ brt.Processes  = (*jailer.Jailer)(nil)
 	_ brt.Terminals  = (*jailer.Jailer)(nil)
