@@ -274,6 +274,28 @@ func TestServesWithoutPublisher(t *testing.T) {
 	}
 }
 
+// With a root that is deleted while no brigd is there to know goes the process too: it would hold its gateways' port for nobody.
+func TestDeletedRoot(t *testing.T) {
+	dir, gw := filepath.Join(t.TempDir(), "r"), local()
+	first := openSite(t, dir)
+	url := first.publish(uuidA, gw, gw)
+	first.Close()
+	first.want(client(gw), url, uuidA)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(gw, Port).String())
+		if err == nil {
+			l.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("brig-mds still listens: ", err)
+		}
+	}
+}
+
 func post(t testing.TB, c *http.Client, to string, fields map[string]string) string {
 	t.Helper()
 	form := url.Values{}

@@ -25,9 +25,9 @@ const (
 // lockWait is how long a new survivor waits for the former one's end.
 const lockWait = 10 * time.Second
 
-// Listen is what a survivor begins with: it waits until no other one of dir runs, and listens there for brigd. unlock is called last.
-func Listen(ctx context.Context, dir string) (l *net.UnixListener, unlock func() error, err error) {
-	lock, err := takeLock(ctx, filepath.Join(dir, LockName))
+// Listen is what a survivor begins with: it waits until no other one of dir runs, and listens there for brigd. lock is closed last.
+func Listen(ctx context.Context, dir string) (l *net.UnixListener, lock *os.File, err error) {
+	lock, err = takeLock(ctx, filepath.Join(dir, LockName))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,7 +48,7 @@ func Listen(ctx context.Context, dir string) (l *net.UnixListener, unlock func()
 		l.Close()
 		return nil, nil, err
 	}
-	return l, lock.Close, nil
+	return l, lock, nil
 }
 
 // takeLock waits until no other survivor of the directory runs.

@@ -69,7 +69,7 @@ func (k *keeper) open(p Port) error {
 	if p.HostPort == 0 {
 		return errs.New(errs.Invalid, "port 0 of %s/%s can only be reserved", p.HostIP, p.Proto)
 	}
-	o, err := openPort(p, k.log)
+	o, err := openPort(p, k.Log)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (k *keeper) reserveOne(p Port) (o *port, err error) {
 			err = errs.New(errs.Internal, "Bind for %s failed: port is already allocated", net.JoinHostPort(p.HostIP.String(), strconv.Itoa(n)))
 			continue
 		}
-		if o, err = openPort(p, k.log); err == nil {
+		if o, err = openPort(p, k.Log); err == nil {
 			return o, nil
 		}
 	}
@@ -190,7 +190,7 @@ func (k *keeper) setResolvers(want []Resolver) (failed []error) {
 
 // openResolver serves w. With a resolver and an error something of it is not as wanted.
 func (k *keeper) openResolver(w *Resolver) (*resolver, error) {
-	r, err := openResolver(*w, k.visitor, &k.forwards, k.log)
+	r, err := openResolver(*w, k.visitor, &k.forwards, k.Log)
 	if err != nil {
 		return nil, errs.Wrap(err, "DNS of container %s", w.Container)
 	}

@@ -115,6 +115,30 @@ func TestServesWithoutClients(t *testing.T) {
 	}
 }
 
+// A directory that is deleted while no brigd is there to know leaves no process behind that holds addresses for nobody.
+func TestDeletedDirectory(t *testing.T) {
+	dir, at := filepath.Join(t.TempDir(), "k"), freeAddr(t)
+	c := open(t, dir)
+	if err := c.Set(t.Context(), oneName(at, "web", "10.0.0.1")); err != nil {
+		t.Fatal(err)
+	}
+	pid := c.proc.Holder()
+	c.Close()
+	want(t, at, "web", "10.0.0.1")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the keeper has ended", func() error {
+		if err := syscall.Kill(pid, 0); err == nil {
+			var ws syscall.WaitStatus
+			if got, _ := syscall.Wait4(pid, &ws, syscall.WNOHANG, nil); got != pid { // it is our child
+				return errors.New("it runs")
+			}
+		}
+		return nil
+	})
+}
+
 // The latest client speaks for the instance. An earlier one neither fights for it nor starts a keeper of its own.
 func TestSecondClient(t *testing.T) {
 	dir, at := t.TempDir(), freeAddr(t)

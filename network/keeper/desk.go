@@ -97,7 +97,7 @@ func (k *keeper) openDesk(at netip.AddrPort, who map[netip.Addr]*resolver) (*des
 	}
 	d := &desk{udp: u, tcp: t}
 	d.whose.Store(&who)
-	pause := func(err error) bool { return !d.closed.Load() && pauseAfter(err, k.log) }
+	pause := func(err error) bool { return !d.closed.Load() && pauseAfter(err, k.Log) }
 	d.wg.Go(func() { serveUDP(u, d.ask, pause) })
 	d.wg.Go(func() { serveTCP(t, d.ask, pause) })
 	return d, nil

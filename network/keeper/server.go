@@ -2,11 +2,9 @@ package keeper
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,18 +18,12 @@ const (
 	linger      = time.Second      // that one with nothing to serve waits for more to do
 )
 
-// keeper is the process's state.
+// keeper is the process's state. The Server's lock guards it from timer on.
 type keeper struct {
-	log      *slog.Logger
+	survivor.Server
 	visitor  *visitor
 	forwards atomic.Int32
-	ended    chan struct{} // closed when there is nothing left to do
-	wg       sync.WaitGroup
 
-	mu        sync.Mutex // guards what follows
-	ending    bool
-	clients   map[net.Conn]bool
-	current   net.Conn // the client that speaks for the instance, or nil
 	timer     *time.Timer
 	empty     bool // the last state was
 	zones     map[string]*zone
@@ -43,24 +35,24 @@ type keeper struct {
 
 // Run is the keeper: it serves in dir until ctx ends or there is nothing left to serve.
 func Run(ctx context.Context, dir string, log *slog.Logger) (err error) {
-	l, unlock, err := survivor.Listen(ctx, dir)
+	l, lock, err := survivor.Listen(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	defer l.Close() // removes the file
 	k := &keeper{
-		log: log, empty: true, ended: make(chan struct{}), clients: map[net.Conn]bool{}, zones: map[string]*zone{},
-		resolvers: map[string]*resolver{}, desks: map[netip.AddrPort]*desk{}, ports: map[hostKey]*port{}, reserved: map[hostKey]bool{},
+		empty: true, zones: map[string]*zone{}, resolvers: map[string]*resolver{}, desks: map[netip.AddrPort]*desk{}, ports: map[hostKey]*port{}, reserved: map[hostKey]bool{},
 	}
+	k.Server.Protocol, k.Server.Log, k.Server.Do, k.Server.Left = protocol, log, k.do, k.left
 	if k.visitor, err = newVisitor(); err != nil {
 		return err
 	}
 	k.timer = time.AfterFunc(firstClient, k.endIfIdle)
-	k.wg.Go(func() { k.accept(l) })
+	k.Start(l, lock)
 	select {
 	case <-ctx.Done():
-	case <-k.ended:
+	case <-k.Ended():
 	}
 	l.Close()
 	k.close()
@@ -69,12 +61,9 @@ func Run(ctx context.Context, dir string, log *slog.Logger) (err error) {
 
 // close ends everything and waits for it.
 func (k *keeper) close() {
-	k.mu.Lock()
-	k.ending = true
+	k.HangUp()
+	k.Lock()
 	k.timer.Stop()
-	for c := range k.clients {
-		c.Close()
-	}
 	for _, p := range k.ports {
 		p.close()
 	}
@@ -85,133 +74,59 @@ func (k *keeper) close() {
 	for _, r := range k.resolvers {
 		wg.Go(r.close)
 	}
-	k.mu.Unlock()
+	k.Unlock()
 	wg.Wait()
-	k.wg.Wait()
+	k.Wait()
 	k.visitor.close()
 }
 
-func (k *keeper) accept(l *net.UnixListener) {
-	for {
-		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			k.log.Warn("brigd can't connect just now", "err", err)
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		k.mu.Lock()
-		if k.ending {
-			c.Close()
-		} else {
-			k.clients[c] = true
-			k.wg.Go(func() { k.serve(c) })
-		}
-		k.mu.Unlock()
-	}
-}
-
-// serve answers one client's requests.
-func (k *keeper) serve(c net.Conn) {
-	defer k.leave(c)
-	for {
-		var q request
-		if err := survivor.ReadMessage(c, &q); err != nil {
-			return
-		}
-		a, end := k.do(c, &q)
-		if err := survivor.WriteMessage(c, a); err != nil || end {
-			return
-		}
-	}
-}
-
-// leave forgets a client. Nobody will say what becomes of ports that it only reserved, if nothing else is served.
-func (k *keeper) leave(c net.Conn) {
-	c.Close()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.clients, c)
-	if k.current != c || k.ending {
-		return
-	}
-	k.current = nil
+// left is called when the client is gone. Nobody will say what becomes of ports that it only reserved, if nothing else is served.
+func (k *keeper) left() {
 	if k.empty {
 		for key := range k.reserved {
 			k.free(key)
 		}
-		k.end()
+		k.End()
 	}
 }
 
-func (k *keeper) do(c net.Conn, q *request) (a *answer, end bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	a = &answer{Head: survivor.Head{Protocol: protocol}}
-	switch q.Op {
-	case survivor.OpHello:
-		a.PID = os.Getpid()
-		return a, false
-	case survivor.OpQuit:
-		k.end()
-		return a, true
-	}
-	if k.ending {
-		return a, true
-	}
-	if k.current != c {
-		k.supersede(c)
-	}
+// do carries out a request. The lock is held.
+func (k *keeper) do(op string, raw json.RawMessage) survivor.Answer {
+	var q request
 	var err []error
+	a := new(answer)
+	bad := json.Unmarshal(raw, &q)
 	switch {
-	case q.Op == opSet && q.State != nil:
+	case bad != nil:
+		err = []error{errs.As(errs.Invalid, bad)}
+	case op == opSet && q.State != nil:
 		err = k.set(q.State)
-	case q.Op == opReserve:
+	case op == opReserve:
 		var one error
 		if a.Ports, one = k.reserve(q.Ports); one != nil {
 			err = []error{one}
 		}
 	default:
-		err = []error{errs.New(errs.Invalid, "unknown request %q", q.Op)}
+		err = []error{errs.New(errs.Invalid, "unknown request %q", op)}
 	}
 	for _, e := range err {
-		k.log.Warn("not all could be done", "op", q.Op, "err", e)
+		k.Log.Warn("not all could be done", "op", op, "err", e)
 	}
 	a.Errors = failures(err)
 	k.timer.Stop()
 	if k.idle() {
 		k.timer.Reset(linger)
 	}
-	return a, false
+	return a
 }
 
-// supersede makes c the client that speaks for the instance. The caller holds mu.
-func (k *keeper) supersede(c net.Conn) {
-	if old := k.current; old != nil {
-		old.SetWriteDeadline(time.Now().Add(time.Second))
-		_ = survivor.WriteMessage(old, &survivor.Head{Protocol: protocol, Superseded: true}) // it learns of it by the end as well
-		old.Close()
-	}
-	k.current = c
-}
-
-// idle: nothing is served. The caller holds mu.
+// idle: nothing is served. The caller holds the lock.
 func (k *keeper) idle() bool { return k.empty && len(k.reserved) == 0 }
 
 func (k *keeper) endIfIdle() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.Lock()
+	defer k.Unlock()
 	if k.idle() {
-		k.end()
-	}
-}
-
-// end lets Run return. The caller holds mu.
-func (k *keeper) end() {
-	if !k.ending {
-		k.ending = true
-		close(k.ended)
+		k.End()
 	}
 }
