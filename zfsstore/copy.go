@@ -13,7 +13,7 @@ import (
 // system can (reflinks), which makes it cheap on XFS and Btrfs.
 type copying struct{ dirs }
 
-func openCopy(c Config) driver { return &copying{dirs{c.Root, c.Log}} }
+func openCopy(c Config) driver { return &copying{dirs{root: c.Root, log: c.Log}} }
 
 func (d *copying) describe() (string, [][2]string) {
 	return "copy", [][2]string{{"Backing Filesystem", backing(d.root)}}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
@@ -19,6 +21,8 @@ import (
 type dirs struct {
 	root string
 	log  *slog.Logger
+
+	tombs sync.Map // RIDs in w/ whose deletion runs
 }
 
 func (d *dirs) path(parts ...string) string {
@@ -136,7 +140,10 @@ func (d *dirs) drop(_ context.Context, l layer) error { return d.discard("l", l.
 
 // discard takes <kind>/<rid> out of sight in one step and then deletes it. Failure to delete is left to Sweep.
 func (d *dirs) discard(kind string, rid brig.RID) error {
-	tomb := d.path("w", string(brig.NewRID()))
+	grave := brig.NewRID()
+	tomb := d.path("w", string(grave))
+	d.tombs.Store(grave, true)
+	defer d.tombs.Delete(grave)
 	if err := erase.Uncover(d.path(kind, string(rid))); err != nil {
 		return err
 	}
@@ -361,7 +368,7 @@ func isMount(dir string) (bool, error) {
 	return a != b, err
 }
 
-// stored counts a layer as whole if its record can be read and its tree is there.
+// stored counts a layer as whole if its record can be read and its tree is there. What is just being deleted isn't listed.
 func (d *dirs) stored(ctx context.Context) (stored, error) {
 	all, _, err := d.load(ctx)
 	out := stored{rids: map[string][]brig.RID{}}
@@ -372,6 +379,9 @@ func (d *dirs) stored(ctx context.Context) (stored, error) {
 	}
 	for kind, dir := range map[string]string{brig.StoredLayer: "l", brig.StoredContainer: "c", brig.StoredVolume: "v", brig.StoredWork: "w", brig.StoredMount: "mnt"} {
 		ids, e := d.rids(dir)
+		if dir == "w" {
+			ids = slices.DeleteFunc(ids, func(rid brig.RID) bool { _, buried := d.tombs.Load(rid); return buried })
+		}
 		out.rids[kind], err = ids, errors.Join(err, e)
 	}
 	return out, err

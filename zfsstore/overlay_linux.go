@@ -31,7 +31,7 @@ type overlay struct {
 var overlayOptions = [...][2]string{{"metacopy", "off"}, {"redirect_dir", "off"}, {"index", "off"}}
 
 func openOverlay(ctx context.Context, c Config) (driver, error) {
-	d := &overlay{dirs: dirs{c.Root, c.Log}}
+	d := &overlay{dirs: dirs{root: c.Root, log: c.Log}}
 	if err := d.probe(ctx); err != nil {
 		return nil, err
 	}

@@ -289,6 +289,34 @@ type canceller struct{ cancel func() }
 
 func (c canceller) Read([]byte) (int, error) { c.cancel(); return 0, io.EOF }
 
+// What is just being deleted is no leftover that a look at the store would complain of.
+func TestStoredWhileDeleting(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		id, p := b.run(b.add("", "f a 1"))
+		for i := range 3000 {
+			b.check(os.WriteFile(fmt.Sprintf("%s/%d", p, i), nil, 0o600))
+		}
+		b.check(b.Unmount(t.Context(), id))
+		removed := make(chan error, 1)
+		go func() { removed <- b.Remove(t.Context(), id) }()
+		for looks := 0; ; looks++ {
+			items, err := b.Stored(t.Context())
+			b.check(err)
+			for _, i := range items {
+				if i.Stray {
+					t.Fatalf("look %d: %+v", looks, i)
+				}
+			}
+			select {
+			case err := <-removed:
+				b.check(err)
+				return
+			default:
+			}
+		}
+	})
+}
+
 func TestSweep(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		ctx := t.Context()

@@ -48,7 +48,7 @@ func openZFS(ctx context.Context, c Config) (driver, error) {
 		parent = on + "/brig-" + hex.EncodeToString(sum[:4])
 	}
 	d := &zfsDriver{
-		dirs: dirs{c.Root, c.Log}, parent: parent,
+		dirs: dirs{root: c.Root, log: c.Log}, parent: parent,
 		snaps: map[brig.RID][]int{}, clean: map[brig.RID]bool{}, grows: map[brig.RID]bool{}, late: map[string]bool{}, viewing: make(chan struct{}, 1),
 	}
 	if err := d.layout(ctx); err != nil {
