@@ -41,6 +41,9 @@ func (c *Containers) Commit(ctx context.Context, r brig.CommitRequest) (_ brig.D
 	case brig.Removing:
 		return "", errs.New(errs.Conflict, "You cannot commit container %s which is being removed", d.ID)
 	}
+	if d.Step {
+		return "", errs.New(errs.Conflict, "You cannot commit container %s which has run a step of a build: its file system stands on more than its image has", d.ID)
+	}
 	config, err := commitConfig(&r, &d.Spec)
 	if err != nil {
 		return "", err

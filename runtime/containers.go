@@ -118,6 +118,7 @@ type container struct {
 	root    string             // where it is mounted, while users > 0
 	backoff time.Duration      // before the next automatic restart
 	probing context.CancelFunc // ends the prober of the run's health; nil without one
+	guest   *guest             // what the engine has put into the tree of a build's step; nil: nothing
 
 	// Guarded by Containers.mu.
 	rec      *brig.Container // replaced, never changed in place
@@ -311,7 +312,9 @@ func (c *Containers) Live() brig.Live {
 	var l brig.Live
 	chains := map[brig.Digest]bool{}
 	for _, ct := range c.byID {
-		l.Containers = append(l.Containers, ct.rec.RootFS)
+		if ct.rec.Tree == "" { // else it is the build's to name
+			l.Containers = append(l.Containers, ct.rec.RootFS)
+		}
 		if ct.rec.Chain != "" {
 			chains[ct.rec.Chain] = true
 		}
@@ -349,13 +352,13 @@ func (c *Containers) encode(ct *container, next *brig.Container) (brig.Record, e
 	return brig.Record{Kind: kindContainer, Key: string(next.ID), Value: b}, errs.Wrap(err, "encode container %s", next.ID.Short())
 }
 
-// save writes next's record, with other changes in the same transaction. The caller holds ct's lock.
+// save writes next's record. The caller holds ct's lock.
 func (c *Containers) save(ctx context.Context, ct *container, next *brig.Container) error {
 	r, err := c.encode(ct, next)
 	if err != nil {
 		return err
 	}
-	return errs.Wrap(c.cfg.Records.Put(ctx, []brig.Record{r}, nil), "save container %s", next.ID.Short())
+	return errs.Wrap(c.put(ctx, next, []brig.Record{r}, nil), "save container %s", next.ID.Short())
 }
 
 // show makes next what everybody sees. The caller holds ct's lock.

@@ -283,7 +283,7 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) (err error) {
 	}
 	rec, err := c.encode(ct, next)
 	if err == nil {
-		err = c.cfg.Records.Put(ctx, []brig.Record{rec, {Kind: kindName, Key: name, Value: []byte(ct.id), New: true}},
+		err = c.put(ctx, next, []brig.Record{rec, {Kind: kindName, Key: name, Value: []byte(ct.id), New: true}},
 			[]brig.Record{{Kind: kindName, Key: old}})
 	}
 	if err != nil {
@@ -400,7 +400,7 @@ func (c *Containers) destroy(ctx context.Context, ct *container, volumes bool) (
 		}
 	}
 	c.show(ct, next)
-	if err := c.cfg.Records.Put(ctx, nil, deletes); err != nil {
+	if err := c.put(ctx, cur, nil, deletes); err != nil {
 		c.show(ct, cur)
 		return errs.Wrap(err, "remove container %s", ct.id.Short())
 	}
@@ -429,8 +429,12 @@ func (c *Containers) ownVolumes(d *brig.Container) []*brig.Volume {
 
 // wipe deletes what a container has on disk; every part is tried.
 func (c *Containers) wipe(ctx context.Context, d *brig.Container) error {
+	var root error
+	if d.Tree == "" {
+		root = errs.Wrap(c.cfg.RootFS.Remove(ctx, d.RootFS), "remove root file system")
+	}
 	return errors.Join(
-		errs.Wrap(c.cfg.RootFS.Remove(ctx, d.RootFS), "remove root file system"),
+		root,
 		erase.All(c.runDir(d.RootFS)),
 		os.RemoveAll(c.dir(d.ID)))
 }
@@ -452,7 +456,7 @@ func (c *Containers) dead(ctx context.Context, ct *container, next *brig.Contain
 	if err != nil {
 		return err
 	}
-	return errs.Wrap(c.cfg.Records.Put(ctx, puts, nil), "keep the record of container %s", ct.id.Short())
+	return errs.Wrap(c.put(ctx, next, puts, nil), "keep the record of container %s", ct.id.Short())
 }
 
 // forget drops a removed container from memory and wakes who waits for that.

@@ -26,9 +26,9 @@ type ImageDocuments interface {
 	ImageBlob(ctx context.Context, ref, kind string) ([]byte, error)
 }
 
-// hasIdentity reports whether d's pod, which d may be by itself, may ask for its metadata.
+// hasIdentity reports whether d's pod, which d may be by itself, may ask for its metadata. A step of a build may not.
 func (c *Containers) hasIdentity(d *brig.Container) bool {
-	return c.cfg.Identities != nil && d.Spec.Labels[labelMetadata] != "off"
+	return c.cfg.Identities != nil && d.Tree == "" && d.Spec.Labels[labelMetadata] != "off"
 }
 
 // places are the addresses that d, which runs, has in networks, with the host's there; the one by which it leaves the host comes first.

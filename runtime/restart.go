@@ -22,7 +22,7 @@ func restarts(p brig.RestartPolicy) bool { return p.Name != "" && p.Name != "no"
 func (c *Containers) restartWanted(ct *container, d *brig.Container, exit brig.Exit) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ct.stopped || ct.removing {
+	if ct.stopped || ct.removing || d.Tree != "" {
 		return false
 	}
 	switch p := d.Spec.Restart; p.Name {

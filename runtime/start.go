@@ -40,6 +40,9 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 // startByUser starts ct afresh: counters go back and a user's stop is forgotten. The caller holds ct's lock.
 func (c *Containers) startByUser(ctx context.Context, ct *container) error {
 	cur := c.record(ct)
+	if err := ofBuild(cur, "it can't be started"); err != nil {
+		return err
+	}
 	switch cur.State {
 	case brig.Running, brig.Restarting: // which Docker counts as running
 		return errs.New(errs.NotModified, "container %s is already running", ct.id.Short())
@@ -92,9 +95,6 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	mounted = true
 	fault.Point("start.attached")
 	introduced := c.introduce(ctx, next, &u)
-	if err := furnish(ct.root); err != nil {
-		return err
-	}
 	if err := checkCwd(next, ct.root); err != nil {
 		return err
 	}
@@ -116,8 +116,8 @@ func (c *Containers) start(ctx context.Context, ct *container, next *brig.Contai
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
-		return errs.Wrap(err, "make the run directory")
+	if err := c.furnish(ct, next, j); err != nil {
+		return err
 	}
 	fault.Point("start.furnished")
 	u.Push("remove run directory", func(context.Context) error { return erase.All(j.Dir) })
@@ -216,8 +216,10 @@ func (c *Containers) mountAndAttach(ctx context.Context, ct *container, next, ow
 
 // useRoot mounts ct's root file system if it isn't, and counts one more user. The caller holds ct's lock.
 func (c *Containers) useRoot(ctx context.Context, ct *container) error {
-	if ct.users == 0 || ct.root == "" {
-		root, err := c.cfg.RootFS.Mount(ctx, c.record(ct).RootFS)
+	if d := c.record(ct); d.Tree != "" {
+		ct.root = d.Tree
+	} else if ct.users == 0 || ct.root == "" {
+		root, err := c.cfg.RootFS.Mount(ctx, d.RootFS)
 		if err != nil {
 			return err
 		}
@@ -234,6 +236,9 @@ func (c *Containers) leaveRoot(ctx context.Context, ct *container) error {
 	}
 	ct.users, ct.root = 0, ""
 	d := c.record(ct)
+	if d.Tree != "" {
+		return c.leaveVolumes(ctx, d)
+	}
 	return errors.Join(c.leaveVolumes(ctx, d), c.cfg.RootFS.Unmount(ctx, d.RootFS))
 }
 

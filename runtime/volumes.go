@@ -298,13 +298,15 @@ func (c *Containers) fill(ctx context.Context, d *brig.Container, m *made) (err 
 	if len(todo) == 0 {
 		return nil
 	}
-	root, err := c.cfg.RootFS.Mount(ctx, d.RootFS)
-	if err != nil {
-		return errs.Wrap(err, "mount root file system")
+	root := d.Tree
+	if root == "" {
+		if root, err = c.cfg.RootFS.Mount(ctx, d.RootFS); err != nil {
+			return errs.Wrap(err, "mount root file system")
+		}
+		defer func() {
+			err = errors.Join(err, c.cfg.RootFS.Unmount(context.WithoutCancel(ctx), d.RootFS))
+		}()
 	}
-	defer func() {
-		err = errors.Join(err, c.cfg.RootFS.Unmount(context.WithoutCancel(ctx), d.RootFS))
-	}()
 	for _, p := range todo {
 		src, err := resolve([]place{{host: root, at: "/", rw: true}}, p.Target, true)
 		if err != nil || !src.exists {

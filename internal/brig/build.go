@@ -119,11 +119,11 @@ type StepRun struct {
 	// Spec is complete: nothing is taken from the image. RUN --mount is Spec.Mounts: bind for bind and cache, with a Source on the host (a subdirectory of
 	// a Tree that is discarded afterwards for a bind that is rw), and tmpfs, which is noexec and nodev unless TmpfsOpts has exec and dev. Mount points that
 	// were not there are gone afterwards, if nothing is in them. Spec.Volumes get anonymous volumes, which go with the container.
-	Spec     Spec
-	Stdout   io.Writer
-	Stderr   io.Writer
-	Secrets  []Secret
-	Started  func(ID) // called with the container's ID before it runs; nil: nobody cares
+	Spec    Spec
+	Stdout  io.Writer
+	Stderr  io.Writer
+	Secrets []Secret
+	Started func(ID) // called with the container's ID before it runs; nil: nobody cares
 	// Keep has the container stay when it has ended, with a root file system of its own; KeepFailed if it didn't start, or its exit code isn't 0. One whose
 	// context has ended goes in any case.
 	Keep, KeepFailed bool
