@@ -114,6 +114,9 @@ func (q *aciQuest) dependencies(ctx context.Context, a *brig.ACIArchive) (layers
 			return nil, nil, errs.Wrap(err, "ACI %s", a.Name)
 		}
 		leases = append(leases, l)
+		if img, err = q.i.withTars(ctx, l, img); err != nil {
+			return nil, nil, err
+		}
 		for _, x := range img.Layers {
 			blob := x.Blob
 			layers = append(layers, brig.ArchiveLayer{Blob: blob, Diff: x.Diff, Open: func() (io.ReadCloser, error) {

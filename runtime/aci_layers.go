@@ -23,6 +23,9 @@ func (i *Images) ExportLayered(ctx context.Context, ref string, w io.Writer) err
 		return err
 	}
 	defer l.release(ctx)
+	if img, err = i.withTars(ctx, l, img); err != nil {
+		return err
+	}
 	manifest, err := i.Blobs.Get(img.ACI.Manifest)
 	if err != nil {
 		return errs.Wrap(err, "appc manifest of image %s", shortDigest(img.ID))

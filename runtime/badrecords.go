@@ -9,7 +9,7 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// BadRecords finds the records of pods, containers, volumes, images and references that NewContainers and NewImages could not load.
+// BadRecords finds the records of pods, containers, volumes, images, references and of the build cache that NewContainers, NewImages and NewSteps could not load.
 func BadRecords(ctx context.Context, from Records) (bad []brig.BadRecord, err error) {
 	images, pods := map[brig.Digest]bool{}, map[string]bool{"": true}
 	for _, k := range []struct {
@@ -46,6 +46,8 @@ func BadRecords(ctx context.Context, from Records) (bad []brig.BadRecord, err er
 			}
 			return err
 		}},
+		{kindStep, readStep},
+		{kindCacheDir, readCacheDir},
 	} {
 		list, err := from.List(ctx, k.kind)
 		if err != nil {
@@ -94,6 +96,28 @@ func readVolume(key string, value []byte) error {
 	switch {
 	case err != nil:
 	case v.Name != key:
+		err = errOtherKey
+	case v.Dataset == "":
+		err = errors.New("it has no dataset")
+	}
+	return err
+}
+
+func readStep(key string, value []byte) error {
+	var step brig.Step
+	err := json.Unmarshal(value, &step)
+	if err == nil && step.Key != key {
+		err = errOtherKey
+	}
+	return err
+}
+
+func readCacheDir(key string, value []byte) error {
+	var v dirRecord
+	err := json.Unmarshal(value, &v)
+	switch {
+	case err != nil:
+	case dirKey(v.ID) != key:
 		err = errOtherKey
 	case v.Dataset == "":
 		err = errors.New("it has no dataset")

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -84,9 +85,9 @@ func (d *imageDoc) inherit(parent []byte) error {
 	return nil
 }
 
-// add records a step of the image's making, and the layer that it made: "" for none.
+// add records a step of the image's making, of the image's time if it has none of its own, and the layer that it made: "" for none.
 func (d *imageDoc) add(h historyDoc, diff brig.Digest) error {
-	h.Created, h.Empty = d.Created, diff == ""
+	h.Created, h.Empty = cmp.Or(h.Created, d.Created), diff == ""
 	if diff != "" {
 		d.RootFS.Diffs = append(d.RootFS.Diffs, diff)
 	}

@@ -36,6 +36,7 @@ type ImagesConfig struct {
 	Syncer    Syncer    // of the layers, called once for each new image
 	Leftovers Leftovers // nil: what a former brigd left under a container stays until the next Sweep
 	RootFS    RootFS    // for temporary clones, from which ACIs are written
+	Trees     Trees     // for images that are built here
 	Registry  Registry
 	Pusher    Pusher     // for Push alone
 	Downloads Downloader // for Import of URLs alone
@@ -102,8 +103,9 @@ type Images struct {
 	known     map[brig.Digest]brig.Layer // chains that are in the store and held, with where their bytes are
 	flights   map[brig.Digest]*flight    // by chain, while they are being made
 	users     func() []ImageUser
-	temporary map[brig.RID]bool // clones that no record names
-	changed   chan struct{}     // closed and replaced when a pin or a removal ends
+	temporary map[brig.RID]bool             // clones that no record names
+	packing   map[brig.Digest]chan struct{} // layers whose tars are being made, by diffID; closed when that has ended
+	changed   chan struct{}                 // closed and replaced when a pin or a removal ends
 }
 
 // An imageEntry is one image in memory.
@@ -137,7 +139,7 @@ func NewImages(ctx context.Context, c ImagesConfig) (*Images, error) {
 		c.Observer = unobserved{}
 	}
 	i := &Images{ImagesConfig: c, log: c.Log, images: map[brig.Digest]*imageEntry{}, refs: refTable{}, others: map[string][]brig.Digest{}, known: map[brig.Digest]brig.Layer{},
-		flights: map[brig.Digest]*flight{}, temporary: map[brig.RID]bool{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
+		flights: map[brig.Digest]*flight{}, temporary: map[brig.RID]bool{}, packing: map[brig.Digest]chan struct{}{}, users: func() []ImageUser { return nil }, changed: make(chan struct{}),
 		pulling: newSlots(maxDownloads), loading: newSlots(maxDownloads), applying: newSlots(maxApplies)}
 	i.chains = newKeeper(i.dropChain)
 	i.blobs = newKeeper(func(_ context.Context, d brig.Digest) error { return c.Blobs.Remove(d) })
@@ -249,6 +251,9 @@ func (i *Images) enter(img *brig.Image) {
 	defer i.mu.Unlock()
 	i.images[img.ID] = &imageEntry{img: img, lease: l}
 	for _, x := range img.Layers {
+		if x.Blob.Digest == "" && i.known[x.Chain].Diff == x.Diff {
+			continue // another image has its bytes, or neither
+		}
 		i.known[x.Chain] = x
 	}
 }

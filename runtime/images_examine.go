@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -125,7 +126,11 @@ func (i *Images) readBlob(ctx context.Context, b brig.Digest) error {
 
 // mend makes missing layers again from their blobs; if that isn't enough it pulls the image again by its digest.
 func (i *Images) mend(ctx context.Context, img *brig.Image, refs []string) error {
-	if i.rebuild(ctx, img) == nil && i.projectAgain(ctx, img, refs) == nil && i.complete(ctx, img) {
+	err := i.rebuild(ctx, img)
+	if errors.Is(err, errBuildAgain) {
+		return err
+	}
+	if err == nil && i.projectAgain(ctx, img, refs) == nil && i.complete(ctx, img) {
 		return nil
 	}
 	n := slices.IndexFunc(refs, isDigestRef)
@@ -151,6 +156,9 @@ func (i *Images) mend(ctx context.Context, img *brig.Image, refs []string) error
 	}
 	return nil
 }
+
+// errBuildAgain is why a layer that was built here can't be mended.
+var errBuildAgain = errors.New("it was built here, and its bytes are nowhere else: build the image again")
 
 // rebuild applies, from the lowest up, the layers that are missing and whose blobs are there.
 func (i *Images) rebuild(ctx context.Context, img *brig.Image) error {
@@ -189,6 +197,9 @@ func (i *Images) projectAgain(ctx context.Context, img *brig.Image, refs []strin
 }
 
 func (i *Images) reapply(ctx context.Context, parent brig.Digest, x brig.Layer) error {
+	if x.Blob.Digest == "" {
+		return errBuildAgain
+	}
 	f, _, err := i.Blobs.Open(x.Blob.Digest)
 	if err != nil {
 		return err
@@ -208,11 +219,16 @@ func (i *Images) reapply(ctx context.Context, parent brig.Digest, x brig.Layer) 
 // complete reports whether all that an image's record names is there.
 func (i *Images) complete(ctx context.Context, img *brig.Image) bool {
 	for _, x := range img.Layers {
-		if has, err := i.Layers.Has(ctx, x.Chain); err != nil || !has || !i.Blobs.Has(x.Blob.Digest) {
+		if has, err := i.Layers.Has(ctx, x.Chain); err != nil || !has || !i.hasBytes(x) {
 			return false
 		}
 	}
 	return i.documents(img)
+}
+
+// hasBytes reports whether a layer's bytes are here, or need not be since they can be made of its chain.
+func (i *Images) hasBytes(x brig.Layer) bool {
+	return x.Blob.Digest == "" || i.Blobs.Has(x.Blob.Digest)
 }
 
 // documents reports whether an image's config and manifests are there.

@@ -186,7 +186,7 @@ func (i *Images) whole(ctx context.Context, l *lease, id brig.Digest) (*brig.Ima
 		if err != nil {
 			return nil, errs.Wrap(err, "look for layer %s", x.Chain)
 		}
-		if !has || !i.Blobs.Has(x.Blob.Digest) {
+		if !has || !i.hasBytes(x) {
 			return nil, nil
 		}
 	}

@@ -121,8 +121,11 @@ func (i *Images) isThere(ctx context.Context, l *lease, layer *brig.Layer) (bool
 	if err != nil {
 		return false, errs.Wrap(err, "look for layer %s", layer.Chain)
 	}
-	if has && i.Blobs.Has(known.Blob.Digest) {
+	switch same := known.Diff == layer.Diff; {
+	case has && same && i.hasBytes(known):
 		*layer = known
+		return true, nil
+	case has && !same && i.hasBytes(*layer): // built here, with its files' times cut otherwise
 		return true, nil
 	}
 	// Lost on disk, or removed with the image that had other bytes for it: get it again.

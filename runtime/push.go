@@ -82,6 +82,9 @@ func (i *Images) pushTag(ctx context.Context, ref string, auth brig.Auth, rep *r
 		return err
 	}
 	defer l.release(ctx)
+	if img, err = i.withTars(ctx, l, img); err != nil {
+		return err
+	}
 	out, err := i.toArchive(img)
 	if err != nil {
 		return err

@@ -24,6 +24,9 @@ func (i *Images) Save(ctx context.Context, refs []string, w io.Writer) error {
 	}
 	out := make([]brig.ArchiveImage, len(images))
 	for n, c := range images {
+		if c.img, err = i.withTars(ctx, l, c.img); err != nil {
+			return err
+		}
 		if out[n], err = i.toArchive(c.img); err != nil {
 			return err
 		}

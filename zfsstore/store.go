@@ -105,7 +105,6 @@ type lateDriver interface {
 
 type driver interface {
 	layerDriver
-	rootDriver
 	treeDriver
 	houseDriver
 	lateDriver

@@ -12,8 +12,9 @@ import (
 	"github.com/brigd/brig/internal/fault"
 )
 
-// treeDriver turns root file systems into layers, and shows what layers have changed.
+// treeDriver makes and destroys root file systems too, turns them into layers, and shows what layers have changed.
 type treeDriver interface {
+	rootDriver
 	// adopt makes the root file system id, which it unmounts, the layer l. It is durable as what layerDriver's commit makes. If nothing differs
 	// from the lineage, made is false and the root file system stays. After an error it may be gone.
 	adopt(ctx context.Context, id brig.RID, lineage []layer, l layer) (_ layer, made bool, err error)

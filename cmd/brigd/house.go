@@ -67,6 +67,7 @@ func (h *housekeeper) look(ctx context.Context) (s sight, err error) {
 	}
 	s.live = h.e.containers.Live()
 	s.live.Containers = append(s.live.Containers, h.e.images.Temporary()...)
+	s.live.Volumes = append(s.live.Volumes, h.e.steps.CacheVolumes()...)
 	return s, nil
 }
 

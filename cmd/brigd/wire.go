@@ -104,6 +104,7 @@ type engine struct {
 	bus        *brt.Bus
 	trust      *trusting
 	images     *brt.Images
+	steps      *brt.Steps
 	containers *brt.Containers
 	metrics    *metrics.Metrics    // nil where nobody asked for them
 	metadata   *metadata.Publisher // nil where it is off
@@ -187,7 +188,7 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 	}
 	conv := convert.New()
 	e.images, err = brt.NewImages(ctx, brt.ImagesConfig{
-		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
+		Layers: e.store, Syncer: e.store, Leftovers: e.store, RootFS: e.store, Trees: e.store, Registry: e.registry, Pusher: e.registry, Downloads: e.registry, Converter: conv, Archives: conv, ACIs: conv, Web: e.trust.web, Keys: e.trust.keys, UnsignedACIs: c.UnsignedACIs, Records: e.records, Blobs: content,
 		Bus: e.bus, Observer: e.observer(), Log: log, Spool: e.root.path("spool"), Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH}, Machine: machine, Version: version, Platforms: e.platforms,
 		KeepPartial: time.Duration(c.KeepPartial) * time.Hour, KeepAll: len(e.bad) > 0,
 		Identified: func(id brig.Digest) { e.containers.ImageIdentified(id) }, // containers are there before images.Start
@@ -196,6 +197,10 @@ func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logg
 		return errs.Wrap(err, "load images")
 	}
 	e.closers = append(e.closers, e.images.Close)
+	if e.steps, err = brt.NewSteps(ctx, e.images, e.store); err != nil {
+		return errs.Wrap(err, "load the build cache")
+	}
+	e.closers = append(e.closers, e.steps.Close)
 	return nil
 }
 
@@ -223,6 +228,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	if len(e.bad) == 0 {
 		live := e.containers.Live()
 		live.Chains = e.images.Live()
+		live.Volumes = append(live.Volumes, e.steps.CacheVolumes()...)
 		if err := e.store.Sweep(ctx, live); err != nil {
 			return errs.Wrap(err, "sweep the store")
 		}

@@ -98,6 +98,7 @@ type BuiltStep struct {
 	Key     string // its record in the cache, "" for none
 	Created time.Time
 	By      string
+	Author  string
 	Comment string
 	Chain   Digest // "": empty layer
 	Parent  Digest // chain that Chain was made of; "": empty

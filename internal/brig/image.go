@@ -14,6 +14,7 @@ type Image struct {
 	ACI      ACI
 	Pulled   time.Time // when it came into the store
 	Tagged   time.Time // when it last got a name other than by a pull or load; zero: never
+	Steps    []Step    `json:",omitempty"` // that made it on its base, if it was built here
 }
 
 // Chain returns the chain ID of the whole image; "" for one without layers.
@@ -26,10 +27,12 @@ func (i *Image) Chain() Digest {
 
 // Layer is one layer of an image.
 type Layer struct {
-	Diff  Digest // of the uncompressed tar
-	Chain Digest
-	Blob  Descriptor // as pulled or loaded
+	Diff  Digest     // of the uncompressed tar
+	Chain Digest     // its chain ID, or of one that was built here a name that says nothing
+	Blob  Descriptor // as pulled or loaded; no Digest: it was built here, and its bytes are made when somebody needs them
 	Size  int64      // bytes, of the files it brings
+	// Epoch is what no file's time in the tar of a layer that was built here is later than; nil: they are as they are.
+	Epoch *time.Time `json:",omitempty"`
 }
 
 // Descriptor is an OCI content descriptor.

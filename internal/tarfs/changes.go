@@ -25,25 +25,33 @@ import (
 // out if it was added and becomes a whiteout if it was modified. Invalid: a path is not absolute and clean, or one of its
 // components begins with .wh., which only a whiteout may do in a layer.
 func PackChanges(ctx context.Context, w io.Writer, dir string, changes []brig.Change) error {
+	_, err := PackLayer(ctx, w, dir, changes, nil)
+	return err
+}
+
+// PackLayer is PackChanges with no entry's time later than latest, if that isn't nil. It returns the bytes of regular files.
+func PackLayer(ctx context.Context, w io.Writer, dir string, changes []brig.Change, latest *time.Time) (bytes int64, err error) {
 	fd, err := openRoot(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	tw := tar.NewWriter(w)
-	c := changePacker{p: newPacker(ctx, tw, PackOptions{}), open: []openedDir{{".", fd}}}
+	p := newPacker(ctx, tw, PackOptions{})
+	p.latest = latest
+	c := changePacker{p: p, open: []openedDir{{".", fd}}}
 	defer c.leave(0)
 	sorted := slices.Clone(changes)
 	slices.SortFunc(sorted, func(a, b brig.Change) int { return byComponent(a.Path, b.Path) })
 	sorted = slices.CompactFunc(sorted, func(a, b brig.Change) bool { return a.Path == b.Path })
 	for _, ch := range sorted {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		if err := c.change(ch); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return tw.Close()
+	return p.bytes, tw.Close()
 }
 
 // byComponent orders paths so that a directory's contents follow it at once: the slash comes before every other byte.

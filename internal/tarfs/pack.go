@@ -88,6 +88,9 @@ type packer struct {
 	links map[inode]string // name of the first link
 	buf   []byte
 	wrote int64 // entries
+	bytes int64 // of regular files
+
+	latest *time.Time // no entry's time is later; nil: they are as they are
 }
 
 func newPacker(ctx context.Context, tw *tar.Writer, o PackOptions) *packer {
@@ -192,6 +195,7 @@ func (p *packer) regular(dir int, base, as string) error {
 	if err := p.write(h, node{dir, base, fd}, &st); err != nil || h.Typeflag == tar.TypeLink {
 		return err
 	}
+	p.bytes += st.size
 	return p.content(f, st.size)
 }
 
@@ -233,6 +237,9 @@ func header(st *info, as string) *tar.Header {
 // write writes the header, turned into a hard link if the file has been packed already, or with its extended attributes.
 func (p *packer) write(h *tar.Header, n node, st *info) error {
 	p.wrote++
+	if p.latest != nil && h.ModTime.After(*p.latest) {
+		h.ModTime = *p.latest
+	}
 	if !st.isDir() && st.nlink > 1 {
 		key := inode{st.dev, st.ino}
 		if first, ok := p.links[key]; ok {
