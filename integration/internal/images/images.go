@@ -33,8 +33,9 @@ type Set map[string]remote.Taggable
 //	user           User, WorkingDir, Env, Labels, Volumes, ExposedPorts and StopSignal
 //	entry          Entrypoint and Cmd
 //	health         Healthcheck
+//	onbuild        triggers of ONBUILD
 //	zstd, plain    OCI manifests with a zstd layer, and with an uncompressed one
-//	multi          an OCI index of amd64 and arm64
+//	multi          an OCI index of amd64 and arm64; also tagged :2
 func Build() (Set, error) {
 	tree, err := busyboxTree()
 	if err != nil {
@@ -141,7 +142,8 @@ func addConfigs(s Set, base v1.Layer) error {
 	for name, c := range map[string]v1.Config{
 		"user:latest": {Env: []string{path, "FROM_IMAGE=yes"}, User: "app", WorkingDir: "/home/app", Cmd: []string{"id"}, StopSignal: "SIGINT",
 			Labels: map[string]string{"color": "green"}, Volumes: map[string]struct{}{"/vol": {}}, ExposedPorts: map[string]struct{}{"80/tcp": {}}},
-		"entry:latest": {Env: []string{path}, Entrypoint: []string{"/bin/echo", "entry"}, Cmd: []string{"cmd"}},
+		"onbuild:latest": {Env: []string{path}, Cmd: []string{"sh"}, WorkingDir: "/app", OnBuild: []string{"COPY file /app/file", "RUN cat file >made", "ENV BUILT=on"}},
+		"entry:latest":   {Env: []string{path}, Entrypoint: []string{"/bin/echo", "entry"}, Cmd: []string{"cmd"}},
 		"health:latest": {Env: []string{path}, Cmd: []string{"sleep", "600"},
 			Healthcheck: &v1.HealthConfig{Test: []string{"CMD-SHELL", "test -f /tmp/ok"}, Interval: time.Second, Timeout: 5 * time.Second, Retries: 2}},
 	} {
@@ -163,7 +165,7 @@ func addIndex(s Set, base v1.Layer) error {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img,
 			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}}).(v1.ImageIndex)
 	}
-	s["multi:latest"] = index
+	s["multi:latest"], s["multi:2"] = index, index
 	return nil
 }
 
