@@ -120,6 +120,27 @@ type Commits interface {
 	Commit(ctx context.Context, r brig.CommitRequest) (brig.Digest, error)
 }
 
+// Builds makes images by Dockerfiles.
+type Builds interface {
+	// Build returns the image. report is called with the pieces of the build's report, in their order, until it returns. It ends early when
+	// ctx does. Before the first piece of the report, Invalid is what is wrong with the Dockerfile.
+	Build(ctx context.Context, r brig.BuildRequest, report func(brig.BuildLine)) (brig.Digest, error)
+}
+
+// Contexts brings what builds copy from, into directories that stay until remove is called.
+type Contexts interface {
+	// Receive extracts a tar, compressed or not, and reads it to its end unless it fails.
+	Receive(ctx context.Context, tar io.Reader) (dir string, remove func(), err error)
+	// Fetch gets what an http or https URL gives, or a Git repository; dockerfile is what it is called if it was a Dockerfile alone.
+	Fetch(ctx context.Context, remote string, progress func(brig.Progress)) (dir, dockerfile string, remove func(), err error)
+}
+
+// Caches is what builds keep for later ones.
+type Caches interface {
+	BuildCache(ctx context.Context) ([]brig.BuildCacheEntry, error)
+	PruneBuilds(ctx context.Context, r brig.BuildPruneRequest) (brig.BuildPruned, error)
+}
+
 // Distributions asks registries. Kinds of errors as for a pull.
 type Distributions interface {
 	Describe(ctx context.Context, ref string, auth brig.Auth) (*brig.Distribution, error)
@@ -217,6 +238,8 @@ type System interface {
 	Info(ctx context.Context) (SystemInfo, error)
 	// CheckAuth tries a login; NotFound, Unauthorized and Unavailable as for a pull.
 	CheckAuth(ctx context.Context, server string, auth brig.Auth) (status string, err error)
+	// Free is how many bytes the file system that everything is kept in has left.
+	Free(ctx context.Context) (int64, error)
 	// Publish tells of what only the API knows: a prune as a whole.
 	Publish(e brig.Event)
 	// Events calls each for past events from since on and then for new ones until until (zero: for ever) or ctx ends.

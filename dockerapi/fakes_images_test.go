@@ -311,7 +311,10 @@ type hostFacts struct {
 	live         chan brig.Event
 	since, until time.Time // of the last Events
 	published    []brig.Event
+	free         int64
 }
+
+func (f *hostFacts) Free(context.Context) (int64, error) { return f.free, nil }
 
 func (f *hostFacts) Publish(e brig.Event) { f.published = append(f.published, e) }
 
@@ -364,6 +367,7 @@ type daemon struct {
 	system     *hostFacts
 	containers *containerShelf
 	nets       *netShelf
+	yard       *yard
 	server     *Server
 	socket     string
 	client     *http.Client
@@ -374,7 +378,7 @@ func newDaemon(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
 		images: &imageShelf{}, volumes: &volumeShelf{volumes: map[string]*brig.Volume{}, busy: map[string]bool{}},
-		system: &hostFacts{live: make(chan brig.Event)}, containers: &containerShelf{},
+		system: &hostFacts{live: make(chan brig.Event)}, containers: &containerShelf{}, yard: &yard{},
 		socket: filepath.Join(t.TempDir(), "api.sock"),
 	}
 	var u unused
@@ -385,7 +389,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Updates: u, Meter: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Distributions: d.images, ACIs: d.images, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Builds: d.yard, Contexts: d.yard, Caches: d.yard, Distributions: d.images, ACIs: d.images, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
 	}})
 	if err != nil {
 		t.Fatal(err)

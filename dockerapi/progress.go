@@ -13,7 +13,7 @@ import (
 	"github.com/brigd/brig/internal/brig"
 )
 
-// progressMessage is one line of a pull's report. moby's Message has dropped error and progress, which clients up to 1.51 get.
+// progressMessage is one line of a pull's or a build's report. moby's Message has dropped error and progress, which clients up to 1.51 get.
 type progressMessage struct {
 	Stream       string               `json:"stream,omitempty"`
 	Status       string               `json:"status,omitempty"`
@@ -22,7 +22,7 @@ type progressMessage struct {
 	ID           string               `json:"id,omitempty"`
 	ErrorDetail  *jsonstream.Error    `json:"errorDetail,omitempty"`
 	Error        string               `json:"error,omitempty"`
-	Aux          *brig.Pushed         `json:"aux,omitempty"`
+	Aux          any                  `json:"aux,omitempty"`
 }
 
 // A progressWriter sends progress as it comes. The answer's headers go out with the first line.
@@ -77,7 +77,10 @@ var layerRE = regexp.MustCompile(`^[0-9a-f]{12}$`)
 // newProgressMessage gives progressDetail to every line about a layer, with or without a bar: by it clients tell the lines that they
 // write over from those that they leave.
 func newProgressMessage(b brig.Progress) progressMessage {
-	m := progressMessage{Stream: b.Stream, Status: b.Status, ID: b.ID, Aux: b.Pushed}
+	m := progressMessage{Stream: b.Stream, Status: b.Status, ID: b.ID}
+	if b.Pushed != nil {
+		m.Aux = b.Pushed
+	}
 	if b.Current != 0 || b.Total != 0 || layerRE.MatchString(b.ID) {
 		m.Detail = &jsonstream.Progress{Current: b.Current, Total: b.Total}
 		m.ProgressText = barText(b.Current, b.Total)

@@ -22,7 +22,7 @@ const unversioned Version = 0
 
 // routes is the whole table. The first row that matches wins.
 func (s *Server) routes() []route {
-	return slices.Concat(s.systemRoutes(), s.containerRoutes(), s.imageRoutes(), s.volumeRoutes(), s.networkRoutes(), s.swarmRoutes(), s.brigRoutes(), s.podRoutes())
+	return slices.Concat(s.systemRoutes(), s.buildRoutes(), s.containerRoutes(), s.imageRoutes(), s.volumeRoutes(), s.networkRoutes(), s.swarmRoutes(), s.brigRoutes(), s.podRoutes())
 }
 
 func (s *Server) newMux() *mux.Router {

@@ -16,7 +16,7 @@ type diskUsageDoc struct {
 	Images      []imageSummary
 	Containers  []listRow
 	Volumes     []volume.Volume
-	BuildCache  []struct{}
+	BuildCache  []buildCacheDoc
 	BuilderSize *int64 `json:",omitempty"` // before 1.42
 }
 
@@ -39,14 +39,11 @@ func (s *Server) diskUsage(ctx context.Context, r *request) (response, error) {
 	if err == nil && wants("volume") {
 		d.Volumes, err = s.volumeUsage(ctx)
 	}
+	if err == nil && wants("build-cache") {
+		err = s.buildUsage(ctx, r.version, &d)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if wants("build-cache") {
-		d.BuildCache = []struct{}{}
-	}
-	if r.version < 42 {
-		d.BuilderSize = new(int64)
 	}
 	return asJSON(http.StatusOK, d), nil
 }

@@ -32,10 +32,6 @@ func (s *Server) systemRoutes() []route {
 		{"POST", "/plugins/{name:.*}/push", s.pluginGet, 25},
 		{"POST", "/plugins/{name:.*}/set", s.pluginGet, 25},
 
-		{"POST", "/build", s.noBuild, 24},
-		{"POST", "/build/prune", s.buildPrune, 31},
-		{"POST", "/session", s.noBuildKit, 39},
-		{"POST", "/grpc", s.noBuildKit, 39},
 		{"GET", "/distribution/{name:.*}/json", s.distribution, 30},
 	}
 }
@@ -102,18 +98,3 @@ func (s *Server) pluginGet(_ context.Context, r *request) (response, error) {
 func (s *Server) noPlugins(context.Context, *request) (response, error) {
 	return nil, errs.New(errs.NotImplemented, "brig has no plugins: volume, network and log drivers are built in")
 }
-
-func (s *Server) noBuild(context.Context, *request) (response, error) {
-	return nil, notYet("brig can't build images yet: build elsewhere and pull or load the image")
-}
-
-// buildPrune has nothing to remove: there is no build cache. docker system prune asks for it.
-func (s *Server) buildPrune(context.Context, *request) (response, error) {
-	return asJSON(http.StatusOK, struct {
-		CachesDeleted  []string
-		SpaceReclaimed uint64
-	}{}), nil
-}
-
-// noBuildKit answers as a server that has never heard of BuildKit, from which clients fall back to POST /build.
-func (s *Server) noBuildKit(context.Context, *request) (response, error) { return nil, pageNotFound() }

@@ -2,14 +2,22 @@ package main
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/brigd/brig/build"
+	"github.com/brigd/brig/convert"
+	"github.com/brigd/brig/dockerapi"
+	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/buildcontext"
+	"github.com/brigd/brig/internal/errs"
 	brt "github.com/brigd/brig/runtime"
 )
 
 var (
-	_ build.Session  = (*brt.StepSession)(nil)
-	_ build.Workshop = workshop{}
+	_ build.Session      = (*brt.StepSession)(nil)
+	_ build.Workshop     = workshop{}
+	_ dockerapi.Contexts = (*buildcontext.Contexts)(nil)
+	_ dockerapi.Caches   = (*brt.Steps)(nil)
 )
 
 // workshop makes a session what build calls one: runtime doesn't know that package's interfaces.
@@ -22,4 +30,23 @@ func (w workshop) Begin(ctx context.Context) (build.Session, error) {
 		return nil, err // and no session, rather than one of a nil pointer
 	}
 	return s, nil
+}
+
+// openBuilds makes what builds need beside the cache.
+func (e *engine) openBuilds(log *slog.Logger) (err error) {
+	e.contexts, err = buildcontext.Open(buildcontext.Config{
+		Dir: e.root.path("contexts"), Decompress: convert.New().Decompress, Download: e.registry.Download, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	e.closers = append(e.closers, e.contexts.Close)
+	return nil
+}
+
+// unbuilt stands in for the builder until it is here.
+type unbuilt struct{}
+
+func (unbuilt) Build(context.Context, brig.BuildRequest, func(brig.BuildLine)) (brig.Digest, error) {
+	return "", errs.New(errs.NotImplemented, "brig can't build images yet: build elsewhere and pull or load the image")
 }

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brigd/brig/dockerapi"
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/config"
+	"github.com/brigd/brig/internal/errs"
 )
 
 // system tells dockerapi what this brigd and its host are.
@@ -54,6 +57,15 @@ func (s *system) count(ctx context.Context, out *dockerapi.SystemInfo) error {
 // CheckAuth tries a login.
 func (s *system) CheckAuth(ctx context.Context, server string, auth brig.Auth) (string, error) {
 	return s.e.registry.CheckAuth(ctx, server, auth)
+}
+
+// Free asks the file system that the root is on.
+func (s *system) Free(context.Context) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.c.Root, &st); err != nil {
+		return 0, errs.Wrap(err, "look how much room %s has", s.c.Root)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 // Publish sends an event to whoever listens.

@@ -13,6 +13,7 @@ import (
 	"github.com/brigd/brig/dockerapi"
 	"github.com/brigd/brig/internal/blobs"
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/buildcontext"
 	"github.com/brigd/brig/internal/config"
 	"github.com/brigd/brig/internal/discovery"
 	"github.com/brigd/brig/internal/errs"
@@ -106,6 +107,7 @@ type engine struct {
 	images     *brt.Images
 	steps      *brt.Steps
 	containers *brt.Containers
+	contexts   *buildcontext.Contexts
 	metrics    *metrics.Metrics    // nil where nobody asked for them
 	metadata   *metadata.Publisher // nil where it is off
 	platforms  []brig.Platform     // of images that nobody asks a platform for
@@ -178,7 +180,10 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 	if err := e.openImages(ctx, c, log); err != nil {
 		return nil, err
 	}
-	return e, e.openContainers(ctx, log)
+	if err := e.openContainers(ctx, log); err != nil {
+		return nil, err
+	}
+	return e, e.openBuilds(log)
 }
 
 func (e *engine) openImages(ctx context.Context, c config.Config, log *slog.Logger) error {
@@ -251,7 +256,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Builds: unbuilt{}, Contexts: e.contexts, Caches: e.steps, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,
