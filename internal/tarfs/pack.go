@@ -25,6 +25,10 @@ type PackOptions struct {
 	Sub string
 	// Skip leaves out a path (relative to Sub, slashes) and what is beneath it; nil: nothing.
 	Skip func(rel string) bool
+	// Bare leaves out the entry of the top directory itself.
+	Bare bool
+	// Edit changes an entry's owner, mode, time or attributes before it is written; nil: nothing is changed. Its name, type and size stay.
+	Edit func(h *tar.Header)
 }
 
 // Pack writes the tree dir to w as an archive in PAX format with numeric owners, sorted, so that one tree gives always the same bytes.
@@ -136,7 +140,7 @@ func (p *packer) dir(dir int, base, rel, as string) error {
 		return fmt.Errorf("open %q: %w", as, err)
 	}
 	defer unix.Close(fd)
-	if as != "" {
+	if as != "" && (rel != "" || !p.o.Bare) {
 		if err := p.dirEntry(fd, as); err != nil {
 			return err
 		}
@@ -257,6 +261,9 @@ func (p *packer) write(h *tar.Header, n node, st *info) error {
 			h.PAXRecords = map[string]string{}
 		}
 		h.PAXRecords[schily+name] = v
+	}
+	if p.o.Edit != nil {
+		p.o.Edit(h)
 	}
 	return p.tw.WriteHeader(h)
 }

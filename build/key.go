@@ -1,0 +1,89 @@
+package build
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/brigd/brig/internal/brig"
+)
+
+// keyVersion goes into every key: it changes whenever the same instruction begins to leave something else.
+const keyVersion = "brig build step 1"
+
+// stepKey names what a step leaves: what it does on which step's result, and all of the config that it has a part in. Chains of steps that were carried
+// out twice differ, so a key means one file system and no other.
+func stepKey(parent string, chain brig.Digest, by string, config brig.ImageConfig, more ...string) string {
+	c, err := json.Marshal(config)
+	if err != nil {
+		panic(err) // strings, numbers and maps of strings
+	}
+	h := sha256.New()
+	for _, part := range append([]string{keyVersion, parent, string(chain), by, string(c)}, more...) {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// typeBits are the file types of stat(2), which Docker's clients put into a header's mode and so into the hash.
+var typeBits = map[byte]int64{
+	tar.TypeReg: 0o100000, tar.TypeLink: 0o100000, tar.TypeDir: 0o040000, tar.TypeSymlink: 0o120000, tar.TypeFifo: 0o010000, tar.TypeChar: 0o020000,
+	tar.TypeBlock: 0o060000,
+}
+
+// schily begins the names of PAX records that hold extended attributes.
+const schily = "SCHILY.xattr."
+
+// sum is the hash of a file that the history shows: a tarsum of version 1 (its specification is in moby's sources), without the prefix. It covers everything but
+// times. r is the content of a regular file.
+func sum(h *tar.Header, r io.Reader) (string, error) {
+	d := sha256.New()
+	sumHeader(d, h)
+	if h.Typeflag == tar.TypeReg {
+		if _, err := io.Copy(d, r); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(d.Sum(nil)), nil
+}
+
+func sumHeader(d hash.Hash, h *tar.Header) {
+	for _, kv := range [][2]string{
+		{"name", h.Name},
+		{"mode", strconv.FormatInt(h.Mode|typeBits[h.Typeflag], 10)},
+		{"uid", strconv.Itoa(h.Uid)},
+		{"gid", strconv.Itoa(h.Gid)},
+		{"size", strconv.FormatInt(h.Size, 10)},
+		{"typeflag", string([]byte{h.Typeflag})},
+		{"linkname", h.Linkname},
+		{"uname", h.Uname},
+		{"gname", h.Gname},
+		{"devmajor", strconv.FormatInt(h.Devmajor, 10)},
+		{"devminor", strconv.FormatInt(h.Devminor, 10)},
+	} {
+		io.WriteString(d, kv[0]+kv[1])
+	}
+	var attrs []string
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, schily) {
+			attrs = append(attrs, k)
+		}
+	}
+	slices.Sort(attrs)
+	for _, k := range attrs {
+		io.WriteString(d, strings.TrimPrefix(k, schily)+h.PAXRecords[k])
+	}
+}
+
+// sumOf joins the hashes of several files under a prefix ("dir", "multi").
+func sumOf(prefix string, sums []string) string {
+	d := sha256.Sum256([]byte(strings.Join(sums, ",")))
+	return prefix + ":" + hex.EncodeToString(d[:])
+}
