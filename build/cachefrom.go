@@ -8,7 +8,8 @@ import (
 	"github.com/brigd/brig/internal/errs"
 )
 
-// A cacheSource is what CacheFrom names: the steps of an image, the oldest first.
+// A cacheSource is what CacheFrom names: the steps of an image, the oldest first. Those of an image that was built here have their keys, others are told by
+// what they say.
 type cacheSource []brig.Step
 
 // A match is a place in a cacheSource: the step at next may be the one that is wanted.
@@ -55,6 +56,13 @@ func (s *stage) find(ctx context.Context, a action) (*brig.Step, error) {
 	}
 	var next []match
 	var found *brig.Step
+	for _, src := range s.past {
+		for i := range src {
+			if src[i].Key == a.key {
+				found = &src[i]
+			}
+		}
+	}
 	for _, m := range s.matches {
 		if m.next < len(m.source) && m.source[m.next].By == a.by {
 			if found == nil {

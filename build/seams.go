@@ -13,7 +13,7 @@ type Images interface {
 	// Base finds an image for a platform ("" for the host's), here or, if it isn't here or pull is set, at its registry. What it needs stays until the
 	// session ends.
 	Base(ctx context.Context, ref, platform string, pull bool, auths map[string]brig.Auth, progress func(brig.Progress)) (*brig.Base, error)
-	// Make makes the image and gives it its names. The same BuiltImage gives the same ID.
+	// Make makes the image and gives it its names. The same BuiltImage gives the same ID. Without steps it is the base itself.
 	Make(ctx context.Context, b brig.BuiltImage) (brig.Digest, error)
 }
 
@@ -43,7 +43,7 @@ type Cache interface {
 	Dir(ctx context.Context, id string, exclusive bool) (path string, fresh bool, release func(), err error)
 }
 
-// Session is one build's hold on all that it uses: it stays until End, which removes the trees that were not committed.
+// Session is one build's hold on all that it uses, for several goroutines at once: it stays until End, which removes the trees that were not committed.
 type Session interface {
 	Images
 	Trees

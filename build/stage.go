@@ -300,7 +300,7 @@ func (s *stage) change(ctx context.Context, work func(context.Context, brig.Tree
 
 // take makes a step the newest one.
 func (s *stage) take(st brig.Step) {
-	b := brig.BuiltStep{Key: st.Key, Created: st.Created, By: st.By}
+	b := brig.BuiltStep{Key: st.Key, Created: st.Created, By: st.By, Author: s.author}
 	if st.Own {
 		b.Chain, b.Parent = st.Chain, s.chain
 	}

@@ -94,7 +94,7 @@ var emptyTar = brig.DigestOf(make([]byte, 1024))
 const hashers = 2
 
 // Make makes an image of its base, which must be from this session, and the steps, whose chains the session must hold, and gives it its names. Its
-// layers are hashed for it. The same BuiltImage gives the same ID.
+// layers are hashed for it. The same BuiltImage gives the same ID. Without steps it is the base itself.
 func (x *StepSession) Make(ctx context.Context, b brig.BuiltImage) (brig.Digest, error) {
 	i := x.s.i
 	ctx, cancel := i.joinContext(ctx)
@@ -107,6 +107,13 @@ func (x *StepSession) Make(ctx context.Context, b brig.BuiltImage) (brig.Digest,
 			return "", err
 		}
 		names, refs = append(names, named), append(refs, named.String())
+	}
+	if b.Base != "" && len(b.Steps) == 0 {
+		img, _, err := x.base(b.Base)
+		if err == nil {
+			err = x.name(ctx, img, names, refs)
+		}
+		return b.Base, err
 	}
 	made, err := x.layers(ctx, &b)
 	if err != nil {
@@ -146,13 +153,18 @@ func (x *StepSession) Make(ctx context.Context, b brig.BuiltImage) (brig.Digest,
 		return "", err
 	}
 	img.Steps = x.s.behind(b.Steps)
+	return img.ID, x.name(ctx, img, names, refs)
+}
+
+// name records the image under its names, which refs has in full.
+func (x *StepSession) name(ctx context.Context, img *brig.Image, names []reference.Named, refs []string) error {
 	if err := x.record(ctx, img, refs); err != nil {
-		return "", err
+		return err
 	}
 	for _, named := range names {
-		i.event("tag", img, string(img.ID), reference.FamiliarString(named))
+		x.s.i.event("tag", img, string(img.ID), reference.FamiliarString(named))
 	}
-	return img.ID, nil
+	return nil
 }
 
 // record records the image, and the steps that it is of if there are any that aren't yet.
