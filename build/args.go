@@ -20,7 +20,7 @@ var proxies = []string{
 // args are a build's arguments, as one stage sees them. A nil value is an argument that was declared without one.
 type args struct {
 	given    map[string]*string // by the request; shared, never changed
-	platform map[string]string  // TARGETPLATFORM …; shared, never changed
+	platform map[string]string  // TARGETPLATFORM …; shared, replaced and never changed
 	meta     map[string]*string // of ARG before the first FROM
 	allowed  map[string]*string // of this stage's ARG
 	used     map[string]bool    // declared anywhere
@@ -28,11 +28,20 @@ type args struct {
 
 func newArgs(given map[string]*string, host, target brig.Platform) *args {
 	a := &args{given: given, platform: map[string]string{}, meta: map[string]*string{}, allowed: map[string]*string{}, used: map[string]bool{}}
-	for prefix, p := range map[string]brig.Platform{"BUILD": host, "TARGET": target} {
-		a.platform[prefix+"PLATFORM"] = p.String()
-		a.platform[prefix+"OS"], a.platform[prefix+"ARCH"], a.platform[prefix+"VARIANT"] = p.OS, p.Architecture, p.Variant
-	}
+	name(a.platform, "BUILD", host)
+	name(a.platform, "TARGET", target)
 	return a
+}
+
+func name(m map[string]string, prefix string, p brig.Platform) {
+	m[prefix+"PLATFORM"] = p.String()
+	m[prefix+"OS"], m[prefix+"ARCH"], m[prefix+"VARIANT"] = p.OS, p.Architecture, p.Variant
+}
+
+// aim has the stage be for p, which is that of its base where nobody asked for another.
+func (a *args) aim(p brig.Platform) {
+	a.platform = maps.Clone(a.platform)
+	name(a.platform, "TARGET", p)
 }
 
 // stage returns the arguments at a stage's begin. What it declares is not seen by other stages.

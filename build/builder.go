@@ -26,11 +26,9 @@ type Config struct {
 	Runner   Runner
 	Archives Archives
 	Host     brig.Platform
-	// Git fetches what ADD names by a Git URL into the empty directory dir, with the .git directory only if keep is set. nil: it is refused.
-	Git   func(ctx context.Context, url, dir string, keep bool) error
-	HTTP  *http.Client // of ADD with a URL; nil: http.DefaultClient
-	Temp  string       // directory for what is fetched, which goes with the build; "": the system's
-	Steps int          // that one build carries out at a time, if its stages don't depend on each other; 0: 3
+	HTTP     *http.Client // of ADD with a URL; nil: http.DefaultClient
+	Temp     string       // directory for what is fetched, which goes with the build; "": the system's
+	Steps    int          // that one build carries out at a time, if its stages don't depend on each other; 0: 3
 }
 
 // A Builder builds images. It is safe for concurrent use: builds that want the same step at the same time share one.
@@ -89,11 +87,6 @@ func (b *Builder) Build(ctx context.Context, req brig.BuildRequest, say func(bri
 	}
 	if err := r.read(); err != nil {
 		return "", err
-	}
-	if req.Quiet {
-		held := &quiet{say: say}
-		say = held.add
-		defer func() { held.end(err) }()
 	}
 	r.out = newReport(say)
 	if r.temp, err = os.MkdirTemp(b.c.Temp, "brig-build-"); err != nil {
@@ -275,28 +268,3 @@ func (r *run) finish(ctx context.Context, tags []string) (brig.Digest, error) {
 
 // short is how Docker shows a hash.
 func short(hash string) string { return hash[:min(12, len(hash))] }
-
-// quiet holds back what a build says, unless it fails.
-type quiet struct {
-	say  func(brig.BuildLine)
-	held []brig.BuildLine
-	size int
-}
-
-func (q *quiet) add(l brig.BuildLine) {
-	switch {
-	case l.Image != "":
-		q.say(l)
-	case l.Progress == nil && q.size < maxHeld:
-		q.size += len(l.Out) + len(l.Err) + 100
-		q.held = append(q.held, l)
-	}
-}
-
-func (q *quiet) end(err error) {
-	if err != nil {
-		for _, l := range q.held {
-			q.say(l)
-		}
-	}
-}

@@ -19,6 +19,7 @@ import (
 	"github.com/moby/patternmatcher"
 
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/gitsource"
 )
 
 // unnamed is what a fetched file is called whose URL says no name.
@@ -26,13 +27,8 @@ const unnamed = "__unnamed__"
 
 func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
 
-// isGit reports whether ADD takes a source for a Git repository.
-func isGit(s string) bool {
-	if rest, _, _ := strings.Cut(s, "#"); isURL(s) {
-		return strings.HasSuffix(rest, ".git")
-	}
-	return strings.HasPrefix(s, "git://") || strings.HasPrefix(s, "ssh://") || strings.HasPrefix(s, "git@")
-}
+// isGit reports whether ADD takes a source for a Git repository. What could as well be a path is none, unlike as a build's context.
+func isGit(s string) bool { return gitsource.Is(s) && !strings.HasPrefix(s, "github.com/") }
 
 // excluded reports whether patterns leave a single file out, by its own name or by its path.
 func excluded(name, rel string, patterns []string) (bool, error) {
@@ -68,10 +64,11 @@ func (s *stage) remote(ctx context.Context, c *copying, x *instructions.AddComma
 		return err
 	}
 	if isGit(src) {
-		if s.c.Git == nil {
-			return errs.New(errs.NotImplemented, "%s: Git repositories can't be fetched here", src)
+		g, err := gitsource.Parse(src)
+		if err == nil {
+			dir, _, err = g.Fetch(ctx, dir, x.KeepGitDir != nil && *x.KeepGitDir)
 		}
-		if err := s.c.Git(ctx, src, dir, x.KeepGitDir != nil && *x.KeepGitDir); err != nil {
+		if err != nil {
 			return err
 		}
 		return s.add(ctx, c, copySource{from: &place{dir: dir}, rel: ".", name: "."})

@@ -41,7 +41,7 @@ func (s *stage) other(ctx context.Context, name string) (*place, error) {
 		}
 		chain = from.chain
 	} else {
-		b, err := s.s.Base(ctx, name, s.platform.String(), s.req.Pull, s.req.Auths, func(p brig.Progress) { s.out.add(brig.BuildLine{Progress: &p}) })
+		b, err := s.s.Base(ctx, name, s.asked, s.req.Pull, s.req.Auths, func(p brig.Progress) { s.out.add(brig.BuildLine{Progress: &p}) })
 		if err != nil {
 			return nil, err
 		}

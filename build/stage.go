@@ -32,6 +32,7 @@ type stage struct {
 
 	base     *brig.Base // image that all stands on; nil: scratch
 	platform brig.Platform
+	asked    string      // platform that was asked for, "" for any that runs here
 	chain    brig.Digest // the file system as it is now
 	key      string      // of the newest step, or the base image's digits; "" for scratch
 	steps    []brig.BuiltStep
@@ -73,17 +74,19 @@ func (s *stage) from(ctx context.Context) error {
 	if s.plan.err != nil {
 		return errs.As(errs.Invalid, s.plan.err)
 	}
-	s.platform = s.target
-	asked := s.req.Platform
+	s.platform, s.asked = s.target, s.req.Platform
 	if p := s.plan.plat; p != "" {
 		var err error
 		if s.platform, err = brig.ReadPlatform(p, s.c.Host); err != nil {
 			return errs.Wrap(err, "failed to parse platform %s", p)
 		}
-		asked = p
+		s.asked = p
 	}
-	if err := s.begin(ctx, asked); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return err
+	}
+	if s.asked == "" {
+		s.args.aim(s.platform)
 	}
 	if !slices.ContainsFunc(s.ed.Config.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
 		s.ed.Config.Env = append(s.ed.Config.Env, defaultPath)
@@ -110,7 +113,7 @@ func (s *stage) from(ctx context.Context) error {
 }
 
 // begin takes over the base: another stage, an image, or nothing.
-func (s *stage) begin(ctx context.Context, platform string) error {
+func (s *stage) begin(ctx context.Context) error {
 	if on := s.plan.on; on != noStage {
 		b, err := s.result(ctx, on)
 		if err != nil {
@@ -126,7 +129,7 @@ func (s *stage) begin(ctx context.Context, platform string) error {
 		s.matches = s.starts("")
 		return nil
 	}
-	b, err := s.s.Base(ctx, s.plan.base, platform, s.req.Pull, s.req.Auths, func(p brig.Progress) { s.out.add(brig.BuildLine{Progress: &p}) })
+	b, err := s.s.Base(ctx, s.plan.base, s.asked, s.req.Pull, s.req.Auths, func(p brig.Progress) { s.out.add(brig.BuildLine{Progress: &p}) })
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"log/slog"
+	goruntime "runtime"
 
 	"github.com/brigd/brig/build"
 	"github.com/brigd/brig/convert"
 	"github.com/brigd/brig/dockerapi"
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/buildcontext"
-	"github.com/brigd/brig/internal/errs"
 	brt "github.com/brigd/brig/runtime"
 )
 
@@ -41,12 +41,9 @@ func (e *engine) openBuilds(log *slog.Logger) (err error) {
 		return err
 	}
 	e.closers = append(e.closers, e.contexts.Close)
+	e.builder = build.New(build.Config{
+		Workshop: workshop{e.steps}, Runner: e.containers, Archives: convert.New(), Temp: e.root.path("contexts"),
+		Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH},
+	})
 	return nil
-}
-
-// unbuilt stands in for the builder until it is here.
-type unbuilt struct{}
-
-func (unbuilt) Build(context.Context, brig.BuildRequest, func(brig.BuildLine)) (brig.Digest, error) {
-	return "", errs.New(errs.NotImplemented, "brig can't build images yet: build elsewhere and pull or load the image")
 }

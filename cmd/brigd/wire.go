@@ -9,6 +9,7 @@ import (
 	goruntime "runtime"
 	"time"
 
+	"github.com/brigd/brig/build"
 	"github.com/brigd/brig/convert"
 	"github.com/brigd/brig/dockerapi"
 	"github.com/brigd/brig/internal/blobs"
@@ -108,6 +109,7 @@ type engine struct {
 	steps      *brt.Steps
 	containers *brt.Containers
 	contexts   *buildcontext.Contexts
+	builder    *build.Builder
 	metrics    *metrics.Metrics    // nil where nobody asked for them
 	metadata   *metadata.Publisher // nil where it is off
 	platforms  []brig.Platform     // of images that nobody asks a platform for
@@ -256,7 +258,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Builds: unbuilt{}, Contexts: e.contexts, Caches: e.steps, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Builds: e.builder, Contexts: e.contexts, Caches: e.steps, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,

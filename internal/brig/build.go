@@ -18,7 +18,7 @@ type BuildRequest struct {
 	CacheFrom  []string           // images whose steps may be taken as done
 	NoCache    bool
 	Pull       bool // look for newer base images
-	Quiet      bool // only the image's ID is said
+	Quiet      bool // only the image's ID is said; what shows the report sees to it
 	// Keep has the containers of RUN kept after success (rm=0); ForceRemove has them removed after failure too.
 	Keep, ForceRemove bool
 	Secrets           map[string][]byte // for RUN --mount=type=secret, by ID
