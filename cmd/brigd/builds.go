@@ -18,6 +18,7 @@ var (
 	_ build.Workshop     = workshop{}
 	_ dockerapi.Contexts = (*buildcontext.Contexts)(nil)
 	_ dockerapi.Caches   = (*brt.Steps)(nil)
+	_ dockerapi.Builds   = (*build.Builder)(nil)
 )
 
 // workshop makes a session what build calls one: runtime doesn't know that package's interfaces.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/brigd/brig/internal/brig"
@@ -122,6 +123,9 @@ func extract(ctx context.Context, dir string, plain io.Reader) error {
 // Fetch gets a context from a Git repository, or from an http or https URL: of an archive, or of a Dockerfile alone, whose name it
 // returns then. progress is told how a download goes. dir and remove are as Receive's. Invalid: remote is none of these.
 func (c *Contexts) Fetch(ctx context.Context, remote string, progress func(brig.Progress)) (dir, dockerfile string, remove func(), err error) {
+	if !gitsource.Is(remote) && !strings.HasPrefix(remote, "http://") && !strings.HasPrefix(remote, "https://") {
+		return "", "", nil, errs.New(errs.Invalid, "remoteURL (%s) could not be recognized as URL", remote)
+	}
 	top, remove, err := c.make()
 	if err != nil {
 		return "", "", nil, err
