@@ -16,10 +16,11 @@ import (
 	"github.com/brigd/brig/integration/internal/images"
 )
 
-// brigRun runs the brig command on the suite's server and returns its output, both streams, and whether it succeeded.
+// brigRun runs the brig command on the suite's server and returns its output, both streams, and whether it succeeded. The test's end
+// may call it too.
 func brigRun(t testing.TB, args ...string) (string, bool) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), filepath.Join(bed.bin, "brig"), append([]string{"--host", bed.server.Host}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(bed.ctx, filepath.Join(bed.bin, "brig"), append([]string{"--host", bed.server.Host}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err == nil
 }
 

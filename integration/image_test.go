@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -44,16 +43,13 @@ func TestPullFormats(t *testing.T) {
 
 func TestPullPlatform(t *testing.T) {
 	dangling := func() []string { return strings.Fields(ok(t, "images", "-q", "--filter", "dangling=true")) }
-	ok(t, "image", "prune", "-f")
-	before := dangling() // what other tests' containers are of
 	for _, arch := range []string{"amd64", "arm64"} {
 		ok(t, "pull", "-q", "--platform", "linux/"+arch, image("multi"))
 		equal(t, arch, inspect(t, image("multi"), "{{.Architecture}} {{index .Config.Env 1}}"), arch+" FOR="+arch)
 	}
 	ok(t, "pull", "-q", image("multi"))
-	more := slices.DeleteFunc(dangling(), func(id string) bool { return slices.Contains(before, id) })
-	equal(t, "dangling", len(more), 1)
-	ok(t, append([]string{"rmi"}, more...)...)
+	equal(t, "dangling", len(dangling()), 1)
+	ok(t, append([]string{"rmi"}, dangling()...)...)
 	equal(t, "host's own", inspect(t, image("multi"), "{{.Architecture}}"), runtime.GOARCH)
 	fails(t, 1, "no (matching )?manifest|no match for platform", "pull", "--platform", "linux/s390x", image("multi"))
 }
@@ -71,7 +67,7 @@ func TestImages(t *testing.T) {
 	equal(t, "quiet", ok(t, "images", "-q", "--no-trunc", image("busybox:latest")), id)
 	equal(t, "reference", ok(t, "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference="+bed.reg+"/ent*"), image("entry:latest"))
 	equal(t, "label", ok(t, "images", "--format", "{{.Tag}}", "--filter", "label=color=green"), "latest")
-	match(t, "dangling", ok(t, "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "dangling=true"), `^(<none>:<none>(\n|$))*$`)
+	equal(t, "nothing dangling", ok(t, "images", "-q", "--filter", "dangling=true"), "")
 	equal(t, "ls", ok(t, "image", "ls", "-q", image("nosuch")), "")
 	match(t, "history", ok(t, "history", "--format", "{{.CreatedBy}}", image("layers")), `^layer 4\nlayer 3\nlayer 2\nlayer 1$`)
 	match(t, "history's ids", ok(t, "history", "-q", "--no-trunc", image("busybox")), "^"+id)
@@ -100,7 +96,7 @@ func TestImages(t *testing.T) {
 }
 
 func TestTagAndRemove(t *testing.T) {
-	// No other test leans on this image, so it may go.
+	t.Cleanup(func() { ok(t, "pull", "-q", image("busybox")) }) // the same image by another name, which goes with it
 	ref := image("plain")
 	ok(t, "pull", "-q", ref)
 	id := inspect(t, ref, "{{.Id}}")
