@@ -11,7 +11,7 @@ endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs test-freebsd fuzz clean
+.PHONY: images install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs test-freebsd fuzz clean
 
 all: build
 
@@ -57,6 +57,10 @@ test: deps check unit oracle integration
 
 demo: deps build
 	@$(GO) run ./integration/cmd/demo
+
+# The example images, IMAGES='showenv nginx' chooses, in Jetpack's way on the brigd at BRIG_HOST; BASE is an image there with busybox in it.
+images: build
+	@BASE='$(BASE)' images/build.sh $(IMAGES)
 
 bench: deps deps-peers build
 	@$(GO) run ./integration/cmd/bench

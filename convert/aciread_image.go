@@ -35,7 +35,7 @@ func (c *Converter) ImageFromACI(ctx context.Context, a *brig.ACIArchive, lower 
 		return img, nil, nil, err
 	}
 	img.Layers = append(slices.Clone(lower), top)
-	if img.Config, warnings, err = configOf(im, a.ID, img.Layers); err == nil {
+	if img.Config, warnings, err = configOf(im, a.ID, "brig image import "+im.Name.String(), img.Layers); err == nil {
 		img.Refs, err = refsOf(im)
 	}
 	if err != nil {
@@ -79,8 +79,8 @@ type outHistory struct {
 	Comment   string `json:"comment,omitempty"`
 }
 
-// configOf projects a manifest. The history names the ACI, so that different ACIs are different images.
-func configOf(im *schema.ImageManifest, id string, layers []brig.ArchiveLayer) ([]byte, []string, error) {
+// configOf projects a manifest. The history names the ACI, so that different ACIs are different images, and says what made the topmost layer.
+func configOf(im *schema.ImageManifest, id, by string, layers []brig.ArchiveLayer) ([]byte, []string, error) {
 	out := outConfig{RootFS: outRootFS{Type: "layers"}}
 	out.OS, out.Architecture, out.Variant = goPlatform(labelMap(im.Labels))
 	if s, _ := im.Annotations.Get("created"); s != "" {
@@ -95,7 +95,7 @@ func configOf(im *schema.ImageManifest, id string, layers []brig.ArchiveLayer) (
 		out.RootFS.DiffIDs = append(out.RootFS.DiffIDs, l.Diff)
 		h := outHistory{Created: out.Created, Comment: "a layer of a dependency"}
 		if n == len(layers)-1 {
-			h.CreatedBy, h.Comment = "brig image import "+im.Name.String(), id
+			h.CreatedBy, h.Comment = by, id
 		}
 		out.History = append(out.History, h)
 	}

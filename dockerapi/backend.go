@@ -155,6 +155,15 @@ type ACIs interface {
 	ExportLayered(ctx context.Context, ref string, w io.Writer) error
 }
 
+// ACIBuilds builds images as Jetpack does.
+type ACIBuilds interface {
+	// BuildACI has a command make an image of another one. out and errOut get what the command says; the context has been read before. Invalid: the command
+	// has failed, or what it has made is no image.
+	BuildACI(ctx context.Context, r brig.ACIBuild, out, errOut io.Writer) (*brig.ACIImported, error)
+	// ExportIncremental writes the ACI, uncompressed, that brings an image's own layer to its dependencies. Invalid: there is none.
+	ExportIncremental(ctx context.Context, ref string, w io.Writer) error
+}
+
 // Variants knows the images of several platforms that have one name, and how they will do.
 type Variants interface {
 	// ImageFor returns what ref means for a platform. NotFound, in dockerd's words, if it means nothing, or something for other platforms.

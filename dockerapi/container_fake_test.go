@@ -476,7 +476,7 @@ func newPort(t *testing.T, prog program) *port {
 	}}
 	s, err := New(Config{Backends: Backends{
 		Containers: f, Lifecycle: f, Freezer: f, Updates: f, Meter: f, Terminals: f, Execs: f, Files: f, Images: fleetImages{f: f},
-		Transfers: others{}, Pushes: struct{ Pushes }{}, Imports: struct{ Imports }{}, Commits: struct{ Commits }{}, Builds: struct{ Builds }{}, Contexts: struct{ Contexts }{}, Caches: struct{ Caches }{}, Distributions: struct{ Distributions }{}, ACIs: others{}, Variants: struct{ Variants }{}, Trust: &keyring{}, Volumes: others{}, Networks: struct{ Networks }{}, Memberships: struct{ Memberships }{}, System: fleetSystem{}, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
+		Transfers: others{}, Pushes: struct{ Pushes }{}, Imports: struct{ Imports }{}, Commits: struct{ Commits }{}, Builds: struct{ Builds }{}, Contexts: struct{ Contexts }{}, Caches: struct{ Caches }{}, Distributions: struct{ Distributions }{}, ACIs: others{}, ACIBuilds: struct{ ACIBuilds }{}, Variants: struct{ Variants }{}, Trust: &keyring{}, Volumes: others{}, Networks: struct{ Networks }{}, Memberships: struct{ Memberships }{}, System: fleetSystem{}, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
 	}, Version: "test"})
 	if err != nil {
 		t.Fatal(err)

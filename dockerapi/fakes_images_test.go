@@ -389,7 +389,7 @@ func newDaemon(t *testing.T) *daemon {
 	var err error
 	d.server, err = New(Config{Version: "0.1", OSType: "linux", Backends: Backends{
 		Containers: d.containers, Lifecycle: u, Freezer: u, Updates: u, Meter: u, Terminals: u, Execs: u, Files: u,
-		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Builds: d.yard, Contexts: d.yard, Caches: d.yard, Distributions: d.images, ACIs: d.images, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
+		Images: d.images, Transfers: d.images, Pushes: d.images, Imports: d.images, Commits: d.images, Builds: d.yard, Contexts: d.yard, Caches: d.yard, Distributions: d.images, ACIs: d.images, ACIBuilds: struct{ ACIBuilds }{}, Variants: d.images, Trust: &keyring{}, Volumes: d.volumes, Networks: d.nets, Memberships: d.nets, System: d.system, Housekeeping: struct{ Housekeeping }{}, Identities: &notary{}, Pods: struct{ Pods }{}, PodLifecycle: struct{ PodLifecycle }{},
 	}})
 	if err != nil {
 		t.Fatal(err)

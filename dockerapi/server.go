@@ -39,6 +39,7 @@ type Backends struct {
 	Distributions Distributions
 	ACIs          ACIs
 	Variants      Variants
+	ACIBuilds     ACIBuilds
 	Trust         Trust
 	Volumes       Volumes
 	Networks      Networks
@@ -58,7 +59,7 @@ func (b *Backends) complete() error {
 	}{
 		{"Containers", b.Containers != nil}, {"Lifecycle", b.Lifecycle != nil}, {"Freezer", b.Freezer != nil}, {"Updates", b.Updates != nil}, {"Meter", b.Meter != nil},
 		{"Terminals", b.Terminals != nil}, {"Execs", b.Execs != nil}, {"Files", b.Files != nil}, {"Images", b.Images != nil},
-		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"Commits", b.Commits != nil}, {"Builds", b.Builds != nil}, {"Contexts", b.Contexts != nil}, {"Caches", b.Caches != nil}, {"Distributions", b.Distributions != nil}, {"ACIs", b.ACIs != nil}, {"Variants", b.Variants != nil}, {"Trust", b.Trust != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"Memberships", b.Memberships != nil}, {"System", b.System != nil}, {"Housekeeping", b.Housekeeping != nil}, {"Identities", b.Identities != nil}, {"Pods", b.Pods != nil}, {"PodLifecycle", b.PodLifecycle != nil},
+		{"Transfers", b.Transfers != nil}, {"Pushes", b.Pushes != nil}, {"Imports", b.Imports != nil}, {"Commits", b.Commits != nil}, {"Builds", b.Builds != nil}, {"Contexts", b.Contexts != nil}, {"Caches", b.Caches != nil}, {"Distributions", b.Distributions != nil}, {"ACIs", b.ACIs != nil}, {"ACIBuilds", b.ACIBuilds != nil}, {"Variants", b.Variants != nil}, {"Trust", b.Trust != nil}, {"Volumes", b.Volumes != nil}, {"Networks", b.Networks != nil}, {"Memberships", b.Memberships != nil}, {"System", b.System != nil}, {"Housekeeping", b.Housekeeping != nil}, {"Identities", b.Identities != nil}, {"Pods", b.Pods != nil}, {"PodLifecycle", b.PodLifecycle != nil},
 	} {
 		if !f.set {
 			return errs.New(errs.Internal, "dockerapi: backend %s is missing", f.name)

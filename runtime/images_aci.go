@@ -231,13 +231,24 @@ func (i *Images) writeACI(ctx context.Context, img *brig.Image, w io.Writer) err
 }
 
 // withTree calls use with the root directory of a temporary clone of the image. The caller holds a lease.
-func (i *Images) withTree(ctx context.Context, img *brig.Image, use func(root string) error) (err error) {
+func (i *Images) withTree(ctx context.Context, img *brig.Image, use func(root string) error) error {
+	return i.withClone(ctx, img, func(t brig.Tree) error { return use(t.Path) })
+}
+
+// withClone calls use with a temporary clone of the image, which is mounted. The caller holds a lease.
+func (i *Images) withClone(ctx context.Context, img *brig.Image, use func(brig.Tree) error) (err error) {
 	var u undo.Stack
-	defer u.Run(ctx, &err)
 	rid := brig.NewRID()
 	i.mu.Lock()
 	i.temporary[rid] = true
 	i.mu.Unlock()
+	defer func() { // also where all went well
+		var e error
+		u.Run(ctx, &e)
+		if e != nil {
+			i.log.Warn("a temporary clone stays until the next start", "image", img.ID, "error", e)
+		}
+	}()
 	u.Push("forget the temporary clone", func(context.Context) error {
 		i.mu.Lock()
 		defer i.mu.Unlock()
@@ -252,7 +263,7 @@ func (i *Images) withTree(ctx context.Context, img *brig.Image, use func(root st
 	if err != nil {
 		return errs.Wrap(err, "mount image %s", shortDigest(img.ID))
 	}
-	return use(root)
+	return use(brig.Tree{ID: rid, Path: root, Parent: img.Chain()})
 }
 
 // ExportACI writes the image as a flat, uncompressed ACI, whose sha512 is the image's ACI ID.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"time"
 
 	"github.com/brigd/brig/internal/brig"
 )
@@ -219,6 +220,21 @@ type ACIs interface {
 	// WriteLayers writes one ACI for each layer of img, from the lowest up, each to what create gives for its name. manifest is that
 	// of the flat ACI; the topmost has its app, and depends on all others.
 	WriteLayers(ctx context.Context, img brig.ArchiveImage, manifest []byte, create func(name string) (io.WriteCloser, error)) error
+}
+
+// ACIMaker makes ACIs of layers that were built on other ACIs.
+type ACIMaker interface {
+	// ChildManifest completes and checks the manifest of an image that was built on parent; whitelist are the paths to be seen, nil for all.
+	ChildManifest(doc []byte, parent brig.ACIDependency, made time.Time, whitelist []string) ([]byte, error)
+	// WriteIncremental writes the ACI, uncompressed, that brings a layer to the dependencies that manifest names.
+	WriteIncremental(ctx context.Context, w io.Writer, manifest []byte, l brig.ArchiveLayer) error
+	// ProjectACI makes the Docker config of an image whose ACI has the ID id, and says what Docker calls it. by is what the history says of the top layer.
+	ProjectACI(manifest []byte, id, by string, diffs []brig.Digest) (config []byte, refs, warnings []string, err error)
+}
+
+// Runner runs the processes of builds; Containers is one.
+type Runner interface {
+	RunStep(ctx context.Context, r brig.StepRun) (code int, err error)
 }
 
 // ACIWeb finds and downloads ACIs.

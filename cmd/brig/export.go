@@ -16,8 +16,9 @@ import (
 
 // exporting is one run of brig image export.
 type exporting struct {
-	layered  bool
-	compress compression
+	layered     bool
+	incremental bool
+	compress    compression
 }
 
 func imageExport(host *string) *cobra.Command {
@@ -26,15 +27,21 @@ func imageExport(host *string) *cobra.Command {
 		Use: "export IMAGE FILE.aci|-|DIR", Args: cobra.ExactArgs(2),
 		Short: "Write an image as a flat ACI and print its ID; FILE - is standard output",
 		Long: "Write an image as one flat ACI, and print its ID. With --layered write one ACI for each layer into the directory DIR, which is\n" +
-			"made if it is missing, and print their IDs and files, from the lowest up: the order in which they can be imported.",
+			"made if it is missing, and print their IDs and files, from the lowest up: the order in which they can be imported.\n" +
+			"With --incremental write the ACI that an image came or was built as, which has what it adds to its dependencies.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := dial(*host)
 			if err != nil {
 				return err
 			}
 			what := "/aci"
-			if p.layered {
+			switch {
+			case p.layered && p.incremental:
+				return errors.New("--layered and --incremental exclude each other")
+			case p.layered:
 				what = "/acis"
+			case p.incremental:
+				what = "/aci/incremental"
 			}
 			body, err := c.get(cmd.Context(), "/brig/v1/images/"+escape(args[0])+what)
 			if err != nil {
@@ -52,6 +59,7 @@ func imageExport(host *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&p.layered, "layered", false, "one ACI for each layer, with dependencies, into a directory")
+	cmd.Flags().BoolVar(&p.incremental, "incremental", false, "what the image adds to its dependencies alone")
 	p.compress.flag(cmd, "compress")
 	return cmd
 }

@@ -46,7 +46,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVarP(&host, "host", "H", host, "brigd's socket, unix://PATH or tcp://ADDRESS:PORT (default: $BRIG_HOST)")
-	root.AddCommand(gcCommand(&host), doctorCommand(&host), imageCommand(&host), trustCommand(&host), untrustCommand(&host), verifyCommand(&host), mdsCommand(&host), convertCommand(), checkCommand(&host),
+	root.AddCommand(buildCommand(&host), gcCommand(&host), doctorCommand(&host), imageCommand(&host), trustCommand(&host), untrustCommand(&host), verifyCommand(&host), mdsCommand(&host), convertCommand(), checkCommand(&host),
 		podCommand(&host), podRun(&host, "run", "Make a pod and run it: brig pod run"))
 	return root
 }

@@ -57,6 +57,8 @@ var (
 	_ brt.Archives   = (*convert.Converter)(nil)
 	_ brt.ACIs       = (*convert.Converter)(nil)
 	_ brt.ACIWeb     = (*discovery.Client)(nil)
+	_ brt.ACIMaker   = (*convert.Converter)(nil)
+	_ brt.Runner     = (*brt.Containers)(nil)
 	_ brt.ImageMaker = (*brt.Images)(nil)
 	_ brt.Journal    = (*journal.Journal)(nil)
 	_ brt.Observer   = (*metrics.Metrics)(nil)
@@ -81,6 +83,7 @@ var (
 	_ dockerapi.Transfers  = (*brt.Images)(nil)
 	_ dockerapi.ACIs       = (*brt.Images)(nil)
 	_ dockerapi.Trust      = (*trusting)(nil)
+	_ dockerapi.ACIBuilds  = (*brt.ACIBuilder)(nil)
 	_ dockerapi.Networks   = (*network.Networks)(nil)
 	_ dockerapi.System     = (*system)(nil)
 
@@ -258,7 +261,7 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	api, err := dockerapi.New(dockerapi.Config{
 		Backends: dockerapi.Backends{
 			Containers: e.containers, Lifecycle: e.containers, Freezer: e.containers, Updates: e.containers, Meter: e.containers, Terminals: e.containers, Execs: e.containers,
-			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Builds: e.builder, Contexts: e.contexts, Caches: e.steps, Distributions: e.registry, ACIs: e.images, Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
+			Files: e.containers, Volumes: e.containers, Images: e.images, Transfers: e.images, Pushes: e.images, Imports: e.images, Commits: e.containers, Builds: e.builder, Contexts: e.contexts, Caches: e.steps, Distributions: e.registry, ACIs: e.images, ACIBuilds: brt.NewACIBuilder(e.images, convert.New(), e.containers), Variants: e.images, Trust: e.trust, Networks: e.networks, Memberships: e.containers, System: newSystem(e, c), Housekeeping: &housekeeper{e: e}, Identities: identities, Pods: e.containers, PodLifecycle: e.containers,
 		},
 		Log: log, Version: version, LogDefault: c.DefaultLog(), Answered: e.answered(),
 		CgroupNS: cgroupNS(e.jails.Facts().CgroupVersion), Runtime: e.jails.Facts().RuntimeName,

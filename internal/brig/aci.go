@@ -38,6 +38,14 @@ type ACIImported struct {
 	Warnings []string
 }
 
+// ACIBuild asks for an image that a command makes of another one, as Jetpack builds images.
+type ACIBuild struct {
+	Base    string    // image
+	Args    []string  // the command; it runs as root in the working directory
+	Tags    []string  // further names, as docker has them
+	Context io.Reader // plain tar of what the working directory holds; read to its end
+}
+
 // ACIName is what discovery looks for: a name and labels, as appc's discovery.md has them. The labels os, arch and version may be missing.
 type ACIName struct {
 	Name   string
