@@ -286,6 +286,7 @@ func TestBuildOptions(t *testing.T) {
 	if l := ok(t, "image", "inspect", "-f", "{{json .Config.Labels}}", tag); l != `{"e":"","l":"1"}` {
 		t.Errorf("labels: %s", l)
 	}
+	ok(t, "build", "--cache-from", "nosuch:1,"+tag, dir) // what isn't here is passed over
 	target := builtTag(t)
 	ok(t, "build", "-t", target, "--target", "middle", dir)
 	if env := ok(t, "image", "inspect", "-f", "{{.Config.Env}}", target); !strings.Contains(env, "IN=middle") {

@@ -301,8 +301,11 @@ func (x *StepSession) Keep(ctx context.Context, step brig.Step) error {
 // its history tells, with no keys. NotFound: it isn't here.
 func (x *StepSession) History(ctx context.Context, ref string) ([]brig.Step, error) {
 	img, err := x.hold(ctx, ref, "")
-	if err != nil || len(img.Steps) > 0 {
-		return slices.Clone(img.Steps), err
+	if err != nil {
+		return nil, err
+	}
+	if len(img.Steps) > 0 {
+		return slices.Clone(img.Steps), nil
 	}
 	config, err := x.s.i.Blobs.Get(img.ID)
 	if err != nil {
