@@ -375,6 +375,8 @@ func (f *faultyRecords) Put(ctx context.Context, puts, deletes []brig.Record) er
 // A dock is an Images with everything around it.
 type dock struct {
 	*Images
+	steps    *Steps
+	trees    *imgTrees
 	dir      string
 	layers   *imgLayers
 	roots    *imgRoots
@@ -390,6 +392,7 @@ func newDock(t *testing.T) *dock {
 		layers:   &imgLayers{chains: map[brig.Digest]brig.Digest{}, based: map[brig.Digest]int{}, stuck: map[brig.Digest]bool{}},
 		registry: &imgRegistry{remotes: map[string]*brig.Remote{}, bytes: map[brig.Digest][]byte{}, opened: map[brig.Digest][]int64{}}}
 	d.roots = &imgRoots{layers: d.layers, roots: map[brig.RID]brig.Digest{}}
+	d.trees = newImgTrees(t, d.roots)
 	d.open(t)
 	t.Cleanup(func() { d.shut() })
 	return d
@@ -407,10 +410,13 @@ func (d *dock) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.faulty = &faultyRecords{Records: d.store}
-	d.Images, err = NewImages(t.Context(), ImagesConfig{Layers: d.layers, Syncer: d.layers, RootFS: d.roots, Registry: d.registry, Converter: d.conv, Archives: imgArchives{},
+	d.Images, err = NewImages(t.Context(), ImagesConfig{Layers: d.layers, Syncer: d.layers, RootFS: d.trees, Trees: d.trees, Registry: d.registry, Converter: d.conv, Archives: imgArchives{},
 		Records: d.faulty, Blobs: b, Bus: NewBus(1000), Log: slog.New(slog.DiscardHandler), Spool: filepath.Join(d.dir, "spool"),
 		Host: brig.Platform{OS: "linux", Architecture: "amd64"}, Backoff: time.Millisecond})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if d.steps, err = NewSteps(t.Context(), d.Images, d.trees); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.layers.Sweep(t.Context(), brig.Live{Chains: d.Live()}); err != nil {
@@ -420,6 +426,7 @@ func (d *dock) open(t *testing.T) {
 }
 
 func (d *dock) shut() {
+	d.steps.Close()
 	d.Close()
 	d.store.Close()
 }
@@ -509,7 +516,7 @@ func (d *dock) clear(t *testing.T) {
 			t.Errorf("%s: %v stay, %v", dir, f, err)
 		}
 	}
-	for _, kind := range []string{kindImage, kindRef} {
+	for _, kind := range []string{kindImage, kindRef, kindStep, kindCacheDir} {
 		if r, err := d.store.List(t.Context(), kind); err != nil || len(r) != 0 {
 			t.Errorf("records stay: %v, %v", r, err)
 		}

@@ -69,7 +69,10 @@ func (i *Images) layerTar(ctx context.Context, l *lease, x brig.Layer) (brig.Des
 			mine := make(chan struct{})
 			i.packing[x.Diff] = mine
 			i.mu.Unlock()
-			err := i.packBlob(ctx, x)
+			var err error
+			if !i.Blobs.Has(x.Diff) { // another one may have ended since we looked
+				err = i.packBlob(ctx, x)
+			}
 			i.mu.Lock()
 			delete(i.packing, x.Diff)
 			close(mine)

@@ -39,9 +39,13 @@ func (i *Images) Pull(ctx context.Context, r brig.PullRequest, progress func(bri
 func (i *Images) warnPlatform(rep *reporter, named reference.Named, platform string) {
 	i.mu.Lock()
 	e, _, err := i.find(named.String())
+	var img *brig.Image
+	if err == nil {
+		img = e.img // it may be replaced as soon as its ACI ID is known
+	}
 	i.mu.Unlock()
 	if err == nil {
-		err = i.checkPlatform(e.img, reference.FamiliarName(named), platform)
+		err = i.checkPlatform(img, reference.FamiliarName(named), platform)
 	}
 	if err != nil {
 		rep.say("", "WARNING: "+err.Error())

@@ -57,11 +57,13 @@ func (i *Images) Push(ctx context.Context, r brig.PushRequest, progress func(bri
 func (i *Images) pushable(ref, platform string) error {
 	i.mu.Lock()
 	e := i.images[i.refs[ref]]
-	i.mu.Unlock()
 	if e == nil {
+		i.mu.Unlock()
 		return nil
 	}
-	return i.checkPlatform(e.img, familiar(ref), platform)
+	img := e.img
+	i.mu.Unlock()
+	return i.checkPlatform(img, familiar(ref), platform)
 }
 
 // tagsOf returns the normalized tags of a repository, sorted.

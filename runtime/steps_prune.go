@@ -152,7 +152,7 @@ func (s *Steps) prune(ctx context.Context, list []brig.BuildCacheEntry) (out bri
 	}
 	fault.Point("steps.pruned")
 	var failed []error
-	for _, e := range p.list {
+	for _, e := range slices.Backward(p.list) { // a step is younger than what it stands on
 		if step := p.steps[e.ID]; step != nil {
 			step.lease.release(ctx)
 		} else {
