@@ -83,7 +83,13 @@ func (s *stage) remote(ctx context.Context, c *copying, x *instructions.AddComma
 		}
 		name = unnamed
 	}
-	return s.add(ctx, c, copySource{from: &place{dir: dir}, rel: name, name: name, archive: x.Unpack != nil && *x.Unpack})
+	if err := s.add(ctx, c, copySource{from: &place{dir: dir}, rel: name, name: name, archive: x.Unpack != nil && *x.Unpack}); err != nil {
+		return err
+	}
+	if n := len(c.sources); n > 0 { // the history has no file: before it, as dockerd's
+		c.sources[n-1].hash = strings.TrimPrefix(c.sources[n-1].hash, "file:")
+	}
+	return nil
 }
 
 // download fetches a file into dir. name is "" if nobody says one; it is called unnamed then.

@@ -32,12 +32,6 @@ func stepKey(parent string, chain brig.Digest, by string, config brig.ImageConfi
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// typeBits are the file types of stat(2), which Docker's clients put into a header's mode and so into the hash.
-var typeBits = map[byte]int64{
-	tar.TypeReg: 0o100000, tar.TypeLink: 0o100000, tar.TypeDir: 0o040000, tar.TypeSymlink: 0o120000, tar.TypeFifo: 0o010000, tar.TypeChar: 0o020000,
-	tar.TypeBlock: 0o060000,
-}
-
 // schily begins the names of PAX records that hold extended attributes.
 const schily = "SCHILY.xattr."
 
@@ -57,7 +51,7 @@ func sum(h *tar.Header, r io.Reader) (string, error) {
 func sumHeader(d hash.Hash, h *tar.Header) {
 	for _, kv := range [][2]string{
 		{"name", h.Name},
-		{"mode", strconv.FormatInt(h.Mode|typeBits[h.Typeflag], 10)},
+		{"mode", strconv.FormatInt(h.Mode, 10)},
 		{"uid", strconv.Itoa(h.Uid)},
 		{"gid", strconv.Itoa(h.Gid)},
 		{"size", strconv.FormatInt(h.Size, 10)},

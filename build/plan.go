@@ -154,6 +154,28 @@ func (p *plan) aim(target string, labels map[string]string, a *args) error {
 		}
 	}
 	p.need(last.index)
+	return p.skip()
+}
+
+// skip looks at the stages that nobody needs: what they name must be there, and the arguments that they declare count as used.
+func (p *plan) skip() error {
+	for _, s := range p.stages {
+		if slices.Contains(p.needed, s.index) {
+			continue
+		}
+		for _, cmd := range s.Commands {
+			for _, name := range froms(cmd) {
+				if _, err := p.from(name, s.index); err != nil {
+					return errs.Wrap(err, "invalid from flag value %s", name)
+				}
+			}
+			if a, ok := cmd.(*instructions.ArgCommand); ok {
+				for _, kv := range a.Args {
+					p.args.used[kv.Key] = true
+				}
+			}
+		}
+	}
 	return nil
 }
 
