@@ -12,9 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/tarfs"
 )
 
 // archive makes a tar of files, compressed if asked.
@@ -193,10 +192,9 @@ COPY --chown=app a /passwd
 func TestHostileContext(t *testing.T) {
 	w := newWorld(t)
 	dir := w.files(map[string]string{"Dockerfile": "FROM bb\nCOPY . /n\n", "a": "A", "dl": "-> Dockerfile"})
-	for name, mode := range map[string]uint32{"fifo": unix.S_IFIFO | 0o600, "null": unix.S_IFCHR | 0o644} {
-		if err := unix.Mknod(filepath.Join(dir, name), mode, int(unix.Mkdev(1, 3))); err != nil {
-			t.Fatal(err)
-		}
+	special := archive(t, false, &tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o600}, &tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o644, Devmajor: 1, Devminor: 3})
+	if _, err := tarfs.Extract(t.Context(), dir, strings.NewReader(special), tarfs.Options{}); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "hard")); err != nil {
 		t.Fatal(err)
