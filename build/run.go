@@ -153,7 +153,7 @@ func (s *stage) ref() string {
 	if len(s.steps) > 0 || s.base == nil {
 		return short(s.key)
 	}
-	return s.base.Ref
+	return string(s.base.ID)
 }
 
 func (s *stage) spec(c command) (brig.Spec, error) {

@@ -23,7 +23,7 @@ func (c *Containers) furnish(ct *container, d *brig.Container, j *brig.Jail) (er
 	if d.Tree == "" {
 		err = furnish(ct.root)
 	} else if ct.guest, err = newGuest(ct.root); err == nil {
-		err = ct.guest.enter(d.Platform.OS, j.Mounts)
+		err = ct.guest.enter(d.Platform.OS, j.Mounts, d.Mounts)
 	}
 	if err != nil {
 		return err
@@ -54,8 +54,21 @@ func newGuest(dir string) (*guest, error) {
 	return &guest{dir: dir, root: root, was: map[string]time.Time{}}, nil
 }
 
-// enter makes furnish's files, and what is mounted on. Directories that were there keep their times.
-func (g *guest) enter(system string, mounts []brig.JailMount) error {
+// enter makes furnish's files, and what is mounted on. Directories that were there keep their times. What volumes among points are mounted on is no
+// guest's: as with dockerd's builder it belongs to the image from then on.
+func (g *guest) enter(system string, mounts []brig.JailMount, points []brig.MountPoint) error {
+	for _, p := range points {
+		if p.Type != brig.MountVolume {
+			continue
+		}
+		at, err := securejoin.SecureJoin(g.dir, p.Target)
+		if err == nil {
+			err = os.MkdirAll(at, 0o755)
+		}
+		if err != nil {
+			return errs.Wrap(err, "make %s", p.Target)
+		}
+	}
 	places := []string{"/.dockerenv", "/dev/"}
 	if system == "linux" {
 		places = append(places, "/proc/", "/sys/")
