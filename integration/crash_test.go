@@ -60,7 +60,7 @@ const (
 func acts() []act {
 	post := func(path string) func(*world) bool { return request("POST", "/containers/ct"+path, "") }
 	remove := request("DELETE", "/containers/ct?force=1&v=1", "")
-	return []act{
+	return append([]act{
 		{name: "run", lines: 300, deeds: []deed{
 			{do: creates(countdown, `,"Binds":["vol:/vol","/anon"]`), states: "created", named: "/ct"},
 			{do: post("/start"), states: "running exited", code: 7},
@@ -135,7 +135,7 @@ func acts() []act {
 			{do: refused, states: "created", via: "exited", code: 127},
 			{do: remove, states: "none"},
 		}},
-	}
+	}, buildActs()...)
 }
 
 // createsPod makes a pod of one app that is the service.

@@ -224,6 +224,7 @@ func (w *world) clear() {
 	if status, answer, _ := w.call("DELETE", "/images/crash:t", ""); status != 200 && status != 404 {
 		w.t.Errorf("remove the image of the commit: %d %s", status, answer)
 	}
+	w.must("POST", "/build/prune?all=true", nil)
 	w.settle("what is left on the host is the bystander's", func() int { return 1 })
 	eventually(w.t, "what is left in the store is the bystander's", func() (bool, string) {
 		is := w.store()

@@ -109,7 +109,7 @@ func TestStepChangesRoot(t *testing.T) {
 	w := newWorld(t)
 	b := w.boot(0)
 	tree := b.tree(t)
-	r := brig.StepRun{Tree: tree, Platform: w.image.Platform, Spec: brig.Spec{Cmd: []string{"sleep"}, Mounts: []brig.Mount{{Type: brig.MountTmpfs, Target: "/cache/x"}}},
+	r := brig.StepRun{Tree: tree, Platform: w.image.Platform, Spec: brig.Spec{Cmd: []string{"sleep"}, Mounts: []brig.Mount{{Type: brig.MountTmpfs, Target: "/cache/x"}}, Volumes: []string{"/v"}},
 		Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}}
 	id := make(chan brig.ID, 1)
 	r.Started = func(x brig.ID) { id <- x }
@@ -132,13 +132,13 @@ func TestStepChangesRoot(t *testing.T) {
 	if err := b.Rename(t.Context(), ref, "another"); err != nil {
 		t.Error(err)
 	}
-	if err := b.Kill(t.Context(), ref, "TERM"); err != nil {
+	if err := b.Containers.Remove(t.Context(), ref, brig.RemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if got := list(t, tree.Path); !slices.Equal(got, []string{"/.dockerenv", "/cache", "/cache/y"}) {
+	if got := list(t, tree.Path); !slices.Equal(got, []string{"/.dockerenv", "/cache", "/cache/y", "/v"}) {
 		t.Errorf("in the tree: %v", got)
 	}
 	b.discard(t, tree)
@@ -227,25 +227,21 @@ func TestStepCrash(t *testing.T) {
 				b.mu.Unlock()
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				ended := make(chan error, 1)
+				ended := make(chan struct{})
+				var err error
 				go func() {
-					_, err := b.RunStep(ctx, brig.StepRun{Tree: tree, Image: w.image.ID, ImageRef: "img", Platform: w.image.Platform, Keep: keep,
+					defer close(ended)
+					_, err = b.RunStep(ctx, brig.StepRun{Tree: tree, Image: w.image.ID, ImageRef: "img", Platform: w.image.Platform, Keep: keep,
 						Spec: brig.Spec{Cmd: []string{"true"}, Volumes: []string{"/v"}}, Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}})
-					ended <- err
 				}()
 				select {
-				case err := <-ended:
-					whole = err == nil && !b.isDead()
+				case <-ended:
 				case <-b.died:
 				}
 				b.Close()
 				cancel()
-				if !whole {
-					select {
-					case <-ended:
-					case <-time.After(10 * time.Second): // it may have ended already
-					}
-				}
+				<-ended
+				whole = err == nil && !b.isDead()
 				b = w.boot(0)
 				all, _ := b.live()
 				if len(all) > 0 && !keep || whole && keep && len(all) != 1 {

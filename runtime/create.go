@@ -325,9 +325,12 @@ func (c *Containers) Remove(ctx context.Context, ref string, o brig.RemoveOption
 	}
 	defer ct.lock.release()
 	c.mu.Lock()
-	gone := ct.gone
+	gone, ofStep := ct.gone, ct.rec.Tree != ""
 	c.mu.Unlock()
-	if gone {
+	switch {
+	case gone && ofStep: // its build was quicker, when it had been killed
+		return nil
+	case gone:
 		return errs.New(errs.NotFound, "No such container: %s", ref)
 	}
 	return c.destroy(ctx, ct, o.Volumes)
@@ -389,6 +392,7 @@ func (c *Containers) destroy(ctx context.Context, ct *container, volumes bool) (
 	}
 	deletes := []brig.Record{{Kind: kindContainer, Key: string(ct.id)}, {Kind: kindName, Key: cur.Name}}
 	var vols []*brig.Volume
+	volumes = volumes || cur.Tree != "" // no record has those of a build's step
 	if volumes && slices.ContainsFunc(cur.Mounts, func(m brig.MountPoint) bool { return m.Anonymous }) {
 		if err := c.volumes.acquire(ctx); err != nil {
 			return err
