@@ -126,7 +126,11 @@ func (w *world) Clone(ctx context.Context, chain brig.Digest) (brig.Tree, error)
 	if err := os.MkdirAll(t.Path, 0o755); err != nil || chain == "" {
 		return t, err
 	}
-	return t, tarfs.Copy(ctx, t.Path, w.chain(chain))
+	err := tarfs.Copy(ctx, t.Path, w.chain(chain))
+	if err != nil {
+		err = errors.Join(err, w.Discard(ctx, t))
+	}
+	return t, err
 }
 
 func (w *world) Commit(ctx context.Context, t brig.Tree) (brig.Digest, int64, error) {
@@ -278,6 +282,18 @@ func (w *world) RunStep(ctx context.Context, r brig.StepRun) (int, error) {
 		}
 	}
 	return 0, ctx.Err()
+}
+
+// runOf is the run of a command.
+func (w *world) runOf(text string) brig.StepRun {
+	w.t.Helper()
+	for _, r := range w.ran {
+		if r.Spec.Cmd[len(r.Spec.Cmd)-1] == text {
+			return r
+		}
+	}
+	w.t.Fatalf("%q hasn't been run", text)
+	return brig.StepRun{}
 }
 
 // Decompress knows gzip.

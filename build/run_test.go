@@ -100,15 +100,15 @@ RUN --mount=type=secret,id=missing echo none
 			t.Errorf("no %q in\n%s", want, got.text)
 		}
 	}
-	if b, _ := os.ReadFile(filepath.Join(w.ran[1].Spec.Mounts[0].Source, "f")); string(b) != "F" {
+	if b, _ := os.ReadFile(filepath.Join(w.runOf("cat /src/f").Spec.Mounts[0].Source, "f")); string(b) != "F" {
 		t.Errorf("a bind has changed the context: %q", b)
 	}
-	last := w.ran[len(w.ran)-2]
+	last := w.runOf("env TOKEN")
 	want := []brig.Secret{{Target: "/run/secrets/s", Data: []byte("hush"), Mode: 0o400}, {Target: "/k", Data: []byte("hush"), Mode: 0o440, UID: 5}}
 	if !reflect.DeepEqual(last.Secrets, want) {
 		t.Errorf("%+v", last.Secrets)
 	}
-	tmp := w.ran[len(w.ran)-3].Spec.Mounts
+	tmp := w.runOf("echo tmp").Spec.Mounts
 	if !reflect.DeepEqual(tmp, []brig.Mount{{Type: brig.MountTmpfs, Target: "/t", TmpfsSize: 1 << 20}}) {
 		t.Errorf("%+v", tmp)
 	}
