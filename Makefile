@@ -11,7 +11,7 @@ endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: images install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-zfs test-freebsd fuzz clean
+.PHONY: images install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-buildx test-zfs test-freebsd fuzz clean
 
 all: build
 
@@ -88,6 +88,11 @@ compose: deps build
 compare: deps deps-peers
 	$(GO) run ./integration/cmd/mkimage -services .cache
 	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -p 1 -timeout 20m ./integration/ ./integration/compose/
+
+# docker buildx with a builder in a container of brig's. The first time builds buildx and BuildKit from the module proxy, some minutes.
+test-buildx: deps build
+	@contrib/deps.sh buildx
+	BRIG_TEST_BUILDX=1 $(GO) test -count=1 -timeout 10m -v -run 'TestBuildx' ./integration/
 
 # Images to and from Debian's dockerd, podman and skopeo, through a registry and through archives, in a network namespace of its own.
 peers: deps deps-peers build

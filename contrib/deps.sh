@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh [peers|zfs]: installs what brig's build, tests and demo need and the host lacks. Says nothing when nothing is missing.
+# deps.sh [peers|zfs|buildx]: installs what brig's build, tests and demo need and the host lacks. Says nothing when nothing is missing.
 set -eu
 group=${1:-base}
 
@@ -76,6 +76,8 @@ debian() {
 		[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 		perl -MGetopt::Std -e 1 2>/dev/null || missing="$missing perl"
 		ls /usr/lib/*/libelf.so.1 >/dev/null 2>&1 || missing="$missing libelf1" ;;
+	buildx)
+		need runc runc ;;
 	*) echo "deps: no group $group" >&2; exit 2 ;;
 	esac
 	[ -n "$missing" ] || return 0
@@ -107,6 +109,25 @@ compose() {
 	ln -sf "docker-compose-$version" "$top/.cache/bin/docker-compose"
 }
 
+# docker buildx, and the programs of BuildKit for a builder's image, of the versions that their module here names; for make test-buildx alone.
+buildx() {
+	top=$(cd "$(dirname "$0")/.." && pwd)
+	module=$top/integration/clients/buildx
+	version=$(sed -n 's|.*github.com/docker/buildx \(v[^ ]*\).*|\1|p' "$module/go.mod")
+	buildkit=$(sed -n 's|.*github.com/moby/buildkit \(v[^ ]*\).*|\1|p' "$module/go.mod")
+	into=$top/.cache/buildx-$version
+	[ ! -e "$into/done" ] || return 0
+	echo "deps: building docker buildx $version and BuildKit $buildkit"
+	mkdir -p "$into"
+	for p in github.com/docker/buildx/cmd/buildx github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl; do
+		(cd "$module" && CGO_ENABLED=0 go build -trimpath -o "$into/${p##*/}" \
+			-ldflags "-s -w -X github.com/docker/buildx/version.Version=$version -X github.com/moby/buildkit/version.Version=$buildkit" "$p")
+	done
+	touch "$into/done"
+	rm -f "$top/.cache/buildx"
+	ln -s "buildx-$version" "$top/.cache/buildx"
+}
+
 freebsd() {
 	case $group in
 	base)
@@ -131,6 +152,7 @@ Linux)
 	command -v apt-get >/dev/null 2>&1 && {
 		debian
 		[ "$group" != base ] || compose
+		[ "$group" != buildx ] || buildx
 		exit 0
 	}
 	echo "deps: this is no Debian: see contrib/deps.sh for what brig's tests need" >&2 ;;

@@ -62,6 +62,11 @@ var apiDiffers = []struct{ request, why string }{
 	{`/events\?.*nosuch`, "brig refuses unknown filters everywhere"},
 	{`^POST /session`, "brig has no BuildKit and says so in a way that clients fall back from"},
 	{`^GET (/v1\.\d+)?/(version|info|system/df)`, content},
+	{`^POST /build\?(memory|ulimits|extrahosts)=`, "brig looks at what is asked for before it builds; dockerd passes over what it can't read, and over what no RUN needs"},
+	{`^POST /build\?outputs=|remote=client-session`, "brig refuses what is BuildKit's, and says how to build without it"},
+	{`^POST /build\?remote=http%3A`, "git's last words without the end of their line"},
+	{`^POST /build context:FOO x$`, "BuildKit's parser has a guess"},
+	{`^POST /build/prune\?filters=\{"zz"`, "brig's words for filters that it doesn't know"},
 }
 
 // dnsNames are a field of later versions, which has several lines.

@@ -7,7 +7,7 @@ import (
 
 // apiRows is the whole table, in order: later rows see what earlier ones made.
 func apiRows() []apiRow {
-	return slices.Concat(apiCreateRows(), apiListRows(), apiLifeRows(), apiExecRows(), apiFileRows(), apiVolumeRows(), apiNetworkRows(), apiLinkRows(), apiSystemRows(), apiVersionRows())
+	return slices.Concat(apiCreateRows(), apiListRows(), apiLifeRows(), apiExecRows(), apiFileRows(), apiVolumeRows(), apiNetworkRows(), apiLinkRows(), apiBuildRows(), apiSystemRows(), apiVersionRows())
 }
 
 // badCreate is a create with this member of HostConfig, and badConfig with one of Config.

@@ -25,7 +25,7 @@ import (
 // An apiRow is a raw request of TestAPITable.
 type apiRow struct {
 	do    string // METHOD PATH; a path without a version gets /v1.41, the newest that dockerd 20.10 speaks
-	body  string // JSON, or "tar:NAME" for an archive with one file; "-" sends none but says that there is JSON
+	body  string // JSON, or "tar:NAME" for an archive with one file, "context:TEXT" for one with the Dockerfile TEXT; "-" sends none but says that there is JSON
 	shape bool   // compare kinds of values, not values: they are the host's
 }
 
@@ -78,7 +78,9 @@ func TestAPITable(t *testing.T) {
 	}
 }
 
-func (r apiRow) title() string { return strings.TrimSpace(r.do + " " + r.body) }
+func (r apiRow) title() string {
+	return strings.TrimSpace(r.do + " " + strings.ReplaceAll(strings.TrimSpace(r.body), "\n", `\n`))
+}
 
 var versioned = regexp.MustCompile(`^/v1\.(4[2-9]|5\d)/`)
 
@@ -155,7 +157,9 @@ func (s *apiSession) answer(row apiRow) string {
 	body := s.fill(row.body)
 	contentType := "application/json"
 	if name, ok := strings.CutPrefix(body, "tar:"); ok {
-		body, contentType = oneFileTar(s.t, name), "application/x-tar"
+		body, contentType = oneFileTar(s.t, name, "text\n"), "application/x-tar"
+	} else if dockerfile, ok := strings.CutPrefix(body, "context:"); ok {
+		body, contentType = oneFileTar(s.t, "Dockerfile", dockerfile), "application/x-tar"
 	}
 	status, header, got := s.exchange(method, path, contentType, body)
 	if status == http.StatusCreated {
@@ -398,11 +402,10 @@ func streamText(body []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-func oneFileTar(t *testing.T, name string) string {
+func oneFileTar(t *testing.T, name, text string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	const text = "text\n"
 	if err := w.WriteHeader(&tar.Header{Name: filepath.Clean(name), Mode: 0o640, Uid: 7, Gid: 8, Size: int64(len(text))}); err != nil {
 		t.Fatal(err)
 	}
