@@ -3,11 +3,15 @@ package zfsstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/fault"
@@ -80,6 +84,10 @@ func (d *zfsDriver) grow(ctx context.Context, top layer) (base string, err error
 		return "", nil
 	}
 	if !clean {
+		if err := d.reclaim(ctx, top.RID); err != nil {
+			d.release(top.RID, false)
+			return "", err
+		}
 		// Without -r this fails if a newer snapshot is there that is no layer. A foreign one must not be lost, and one that goes as soon
 		// as its last clone does can't: the layer becomes a clone.
 		if err := zfsRetry(ctx, "rollback", d.snapshot(top)); err != nil {
@@ -88,6 +96,23 @@ func (d *zfsDriver) grow(ctx context.Context, top layer) (base string, err error
 		}
 	}
 	return d.snapshot(top), nil
+}
+
+// reclaim unmounts an image's dataset where a process that was killed has left it: FreeBSD mounts a dataset in one place alone.
+func (d *zfsDriver) reclaim(ctx context.Context, rid brig.RID) error {
+	ds, work := d.ds("i", rid), d.path("w")
+	left, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Source != ds || filepath.Dir(m.Mountpoint) != work, false
+	})
+	if err != nil {
+		return fmt.Errorf("list mounts: %w", err)
+	}
+	for _, m := range left {
+		if err := unmountDir(ctx, d.log, m.Mountpoint); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *zfsDriver) release(rid brig.RID, clean bool) {
