@@ -218,7 +218,7 @@ func (c *Containers) Top(ctx context.Context, ref string, psArgs []string) (brig
 	return p, err
 }
 
-// psWords are ps's arguments: -ef, docker's own if nobody asks for others, is another thing on FreeBSD, so that its columns are named there.
+// psWords are ps's arguments. -ef, docker's own if nobody asks for others, is another thing on FreeBSD, so that its columns are named there.
 func psWords(goos string, asked []string) []string {
 	own := len(asked) == 0 || len(asked) == 1 && asked[0] == "-ef"
 	switch {
@@ -226,8 +226,39 @@ func psWords(goos string, asked []string) []string {
 		return []string{"-axww", "-o", "user=UID", "-o", "pid=PID", "-o", "ppid=PPID", "-o", "pcpu=C", "-o", "start=STIME", "-o", "tt=TTY", "-o", "time=TIME", "-o", "args=CMD"}
 	case own:
 		return []string{"-ef"}
+	case goos == "freebsd":
+		return allProcesses(asked)
 	}
 	return asked
+}
+
+// allProcesses makes FreeBSD's ps(1) list the processes of all users and terminals, as clients expect of what they ask Linux's for: without -ax it
+// lists the caller's own. Among options -e means that on Linux; FreeBSD's shows the processes' environments, and is left out.
+func allProcesses(asked []string) []string {
+	const all, withValue = "-axww", "GJMNOUopt" // options whose value is what follows in the word, or the next word
+	if !strings.HasPrefix(asked[0], "-") {
+		return append([]string{asked[0], all}, asked[1:]...) // "aux": ps reads options without a dash in its first argument alone
+	}
+	out := []string{all}
+	for i := 0; i < len(asked); i++ {
+		word := asked[i]
+		if len(word) < 2 || word[0] != '-' || word[1] == '-' {
+			return append(out, asked[i:]...)
+		}
+		end := strings.IndexAny(word, withValue)
+		flags, value := word, ""
+		if end > 0 {
+			flags, value = word[:end], word[end:]
+		}
+		if word = strings.ReplaceAll(flags, "e", "") + value; word != "-" {
+			out = append(out, word)
+		}
+		if len(value) == 1 && i+1 < len(asked) {
+			i++
+			out = append(out, asked[i])
+		}
+	}
+	return out
 }
 
 // checkPsArgs refuses what would make ps print something other than a table with the column PID.
