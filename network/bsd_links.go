@@ -28,6 +28,9 @@ func (h *bsdHost) plug(id brig.ID, legs []leg, to defaults) error {
 	if _, err := h.do(inJail(jail, loopbackUp())...); err != nil {
 		return errs.Wrap(err, "bring up lo0 in jail %s", jail)
 	}
+	if _, err := h.do(inJail(jail, openPorts())...); err != nil {
+		return errs.Wrap(err, "let everybody in jail %s have ports below 1024", jail)
+	}
 	return h.legs(id, legs, to, true)
 }
 

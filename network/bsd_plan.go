@@ -148,6 +148,9 @@ func inJail(name string, argv []string) []string {
 
 func loopbackUp() []string { return []string{"ifconfig", "lo0", "inet", "127.0.0.1/8", "up"} }
 
+// openPorts lets everybody in a network stack of its own have ports below 1024, as Docker does with net.ipv4.ip_unprivileged_port_start.
+func openPorts() []string { return []string{"sysctl", "net.inet.ip.portrange.reservedhigh=0"} }
+
 // moveIn gives a jail's network stack an interface.
 func moveIn(end, jail string) []string { return []string{"ifconfig", end, "vnet", jail} }
 

@@ -109,6 +109,9 @@ func (b *bsd) run(_ context.Context, stdin string, argv ...string) (string, erro
 			return "", errors.New("sysctl: unknown oid '" + argv[2] + "'")
 		}
 		name, value, _ := strings.Cut(argv[1], "=")
+		if jail != "" {
+			name = jail + " " + name
+		}
 		b.sysctls[name] = value
 		return "", nil
 	}
@@ -501,7 +504,7 @@ func TestBSDLife(t *testing.T) {
 	if !slices.Contains(outer.groups, groupOf(name)) || !slices.Contains(br.groups, groupOf(name)) || !slices.Equal(br.members, []string{outer.name}) || !slices.Equal(br.private, br.members) {
 		t.Errorf("the bridge %+v, its member %+v", br, outer)
 	}
-	if lo := b.nics[jail+"/lo0"]; !lo.up || len(lo.addrs) != 1 || b.routes[jail+"-inet"].via != gw || b.routes[jail+"-inet6"].iface != "eth0" {
+	if lo := b.nics[jail+"/lo0"]; !lo.up || len(lo.addrs) != 1 || b.sysctls[jail+" net.inet.ip.portrange.reservedhigh"] != "0" || b.routes[jail+"-inet"].via != gw || b.routes[jail+"-inet6"].iface != "eth0" {
 		t.Errorf("lo0 %+v, routes %v", lo, b.routes)
 	}
 	if got, err := h.members(); err != nil || got[outer.name] != name || !h.hasNetns(first) || h.hasNetns("ffffffffffffffff") || !h.bridged(name) {

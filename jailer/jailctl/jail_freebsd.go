@@ -211,6 +211,17 @@ func Loopback() error {
 	return nil
 }
 
+// OpenPorts lets everybody in this process's network stack have ports below 1024. The stack must be its jail's own.
+func OpenPorts() error {
+	name, zero := "net.inet.ip.portrange.reservedhigh", int32(0)
+	_, _, e := unix.Syscall6(unix.SYS___SYSCTLBYNAME, uintptr(unsafe.Pointer(unsafe.StringData(name))), uintptr(len(name)), 0, 0,
+		uintptr(unsafe.Pointer(&zero)), unsafe.Sizeof(zero))
+	if e != 0 {
+		return &callError{"sysctl " + name, e}
+	}
+	return nil
+}
+
 // OwnStack reports whether a jail has a network stack of its own. False for one that isn't there.
 func OwnStack(name string) bool {
 	how := make([]byte, 4)

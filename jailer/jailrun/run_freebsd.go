@@ -191,7 +191,7 @@ func attachAndExecute(o Options) error {
 		return err
 	}
 	if alone {
-		if err := jailctl.Loopback(); err != nil {
+		if err := errors.Join(jailctl.Loopback(), jailctl.OpenPorts()); err != nil {
 			return err
 		}
 	}
@@ -203,12 +203,11 @@ func attachAndExecute(o Options) error {
 	attr := &syscall.ProcAttr{Dir: p.Cwd, Env: p.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{
 		Setsid: true, Credential: &syscall.Credential{Uid: p.UID, Gid: p.GID, Groups: p.Groups},
 	}}
+	slave := -1
 	if console != nil {
-		slave, err := terminal(console, p)
-		if err != nil {
+		if slave, err = terminal(console, p); err != nil {
 			return err
 		}
-		defer unix.Close(slave)
 		attr.Files = []uintptr{uintptr(slave), uintptr(slave), uintptr(slave)}
 		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
 	} else {
@@ -222,6 +221,11 @@ func attachAndExecute(o Options) error {
 		return err
 	}
 	child, err := execute(p, attr)
+	if slave >= 0 {
+		// At once: the kernel waits for what is still to be read when the last descriptor is closed, not when a session's leader ends while
+		// somebody else has the terminal open (sys/kern/tty.c of 13.2, ttydev_close with FREVOKE).
+		unix.Close(slave)
+	}
 	if err != nil {
 		return err
 	}
