@@ -228,7 +228,7 @@ func (h *bsdHost) forwarding(name string) error {
 func (h *bsdHost) bridged(name string) bool {
 	have, err := h.nics()
 	b := find(have, name)
-	return err == nil && b != nil && b.up && slices.Contains(b.groups, groupOf(name))
+	return err != nil || b != nil && b.up && slices.Contains(b.groups, groupOf(name))
 }
 
 // removeBridge deletes the network's bridge if it is one that we made.

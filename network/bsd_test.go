@@ -744,3 +744,20 @@ func TestBSDRefuses(t *testing.T) {
 		t.Errorf("a jail that has no stack of its own: %v", err)
 	}
 }
+
+// A host that can't be asked, on a machine that is too busy, is no host without a bridge: nothing of networks that work is made again.
+func TestBSDUnknownIsNotGone(t *testing.T) {
+	b := newBSD()
+	h := b.on(inst)
+	w := testNetwork("br0", false, "10.0.0.0/24")
+	must(t, h.ensure(w, bridgeOptions{}))
+	b.fail = "ifconfig -f"
+	if !h.bridged(w.Bridge) {
+		t.Error("a bridge counts as gone because ifconfig fails")
+	}
+	b.fail = ""
+	b.drop("", w.Bridge)
+	if h.bridged(w.Bridge) {
+		t.Error("a bridge that is gone isn't missed")
+	}
+}

@@ -219,7 +219,10 @@ func (h *host) removeBridge(w *brig.Network) error {
 // bridged reports whether the bridge is there and up.
 func (h *host) bridged(name string) bool {
 	l, err := netlink.LinkByName(name)
-	return err == nil && l.Attrs().Flags&net.FlagUp != 0
+	if missing := new(netlink.LinkNotFoundError); err != nil {
+		return !errors.As(err, missing)
+	}
+	return l.Attrs().Flags&net.FlagUp != 0
 }
 
 func sysctl(path, value string) error {
