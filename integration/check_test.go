@@ -2,8 +2,6 @@ package integration
 
 import (
 	"encoding/json"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -20,7 +18,7 @@ func TestCheck(t *testing.T) {
 		return out
 	}
 	ref := image("busybox")
-	check(0, ref+" (linux/"+runtime.GOARCH+") on linux/"+runtime.GOARCH+": will run", ref)
+	check(0, ref+" (linux/"+runtime.GOARCH+") on "+thisHost(t)+": will run", ref)
 	out := check(0, "on freebsd/13.2/"+runtime.GOARCH+": will run", "--on", "freebsd/13.2", ref)
 	for _, want := range []string{"/bin/busybox (linux/" + runtime.GOARCH + ", static): will run", "allow.mount: ", "in some of the programs that it is", "are those of FreeBSD 13.2-RELEASE: sys/"} {
 		if !strings.Contains(out, want) {
@@ -80,20 +78,18 @@ func TestCheckAgreesWithStart(t *testing.T) {
 // A program for another system is told by its own header, whatever the image says.
 func TestCheckForeignProgram(t *testing.T) {
 	own(t)
-	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "main"), "./internal/hello")
-	build.Env = append(build.Environ(), "GOOS=freebsd", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	foreign := built(t, "hello", ".", []string{"GOOS=freebsd"}, "./internal/hello")
 	id := made(t, ok(t, "create", image("busybox")))
-	ok(t, "cp", filepath.Join(dir, "main"), id+":/main")
+	ok(t, "cp", foreign, id+":/main")
 	name := fresh("check")
 	ok(t, "commit", "-c", `CMD ["/main"]`, id, name)
 	defer docker(t, "rmi", "-f", name)
-	for on, want := range map[string]string{
-		"": "Linux runs no programs of freebsd", "freebsd/13.2": "/main (freebsd/" + runtime.GOARCH + ", static): will run",
-	} {
+	verdicts := map[string]string{"linux": "Linux runs no programs of freebsd", "freebsd/13.2": "/main (freebsd/" + runtime.GOARCH + ", static): will run"}
+	verdicts[""] = verdicts["linux"]
+	if runtime.GOOS == "freebsd" {
+		verdicts[""] = verdicts["freebsd/13.2"]
+	}
+	for on, want := range verdicts {
 		if out, _ := brigOn(t, bed.server.Host, "check", "--on", on, name); !strings.Contains(out, want) {
 			t.Errorf("on %q:\n%s\nwant %q", on, out, want)
 		}

@@ -3,6 +3,8 @@ package integration
 import (
 	"os/exec"
 	"regexp"
+	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -64,7 +66,6 @@ var hostDiffers = map[string]string{
 	"run no-new-privileges false": "as no-new-privileges",
 	"run seccomp forbids":         noSeccomp,
 	"run privileged":              "a privileged jail may neither mount nor use the host's devices, which is warned of: TestWhatJailsLack",
-	"run low ports":               "there is no file below /proc/sys to ask",
 	"limit cpuset":                "linprocfs doesn't show it; TestLimitsByRctl does",
 	"limit device rule":           noDevices,
 	"limit oom-score-adj":         "FreeBSD has no OOM score, which is warned of: TestWhatJailsLack",
@@ -73,6 +74,7 @@ var hostDiffers = map[string]string{
 	"exec privileged":             "a jail's permissions can't be given to one process",
 	"file mounts":                 "13.2's kernel may panic when something is mounted on a file, which is refused there",
 	"docker2aci":                  "docker2aci needs cgo on FreeBSD",
+	"skopeo":                      "skopeo is neither in the base system nor built without cgo: what is pushed is pulled back, and nobody else reads it",
 }
 
 // nsOf is for cases that this host leaves out.
@@ -91,6 +93,13 @@ func loopback(t testing.TB, address string) {
 		t.Fatalf("ifconfig lo0 alias %s: %v: %s", address, err, out)
 	}
 	t.Cleanup(func() { exec.Command("ifconfig", "lo0", "-alias", address).Run() })
+}
+
+// thisHost is how `brig check` names it.
+func thisHost(t *testing.T) string {
+	t.Helper()
+	release, _, _ := strings.Cut(onHost(t, "uname", "-r"), "-")
+	return "freebsd/" + release + "/" + runtime.GOARCH
 }
 
 // hostLines are lines of answers in which FreeBSD and Linux differ wherever they occur, and why.

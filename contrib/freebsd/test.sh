@@ -53,6 +53,7 @@ tools() {
 	for m in moby discovery testcontainers; do (cd "integration/clients/$m" && cross build -ldflags '-s -w' -o "$stage/built/$m" .); done
 	(cd integration/clients/moby && GOOS=linux GOARCH="${GOARCH:-amd64}" CGO_ENABLED=0 "$GO" build -ldflags '-s -w' -o "$stage/built/reaper" ./reaper) # goes into an image
 	cross build -trimpath -tags faults -ldflags '-s -w' -o "$stage/built/faults/brigd" ./cmd/brigd
+	cross build -ldflags '-s -w' -o "$stage/built/hello" ./integration/internal/hello
 	"$GO" run ./integration/cmd/mkimage -services .cache -save "$stage/services"
 }
 

@@ -81,11 +81,17 @@ func (s *Server) mounts(string) (left []string, err error) {
 	return left, err
 }
 
+// rootsAgain is the folder in which jails have their mounts on FreeBSD, one by one.
+const rootsAgain = "run/.roots"
+
 // folders are those of containers and jails.
 func (s *Server) folders(string) (left []string, err error) {
-	for _, sub := range []string{"containers", "run", "pods"} {
+	for _, sub := range []string{"containers", "run", rootsAgain, "pods"} {
 		entries, _ := os.ReadDir(filepath.Join(s.Root, sub))
 		for _, e := range entries {
+			if sub+"/"+e.Name() == rootsAgain {
+				continue
+			}
 			left = append(left, "folder "+sub+"/"+e.Name())
 		}
 	}
