@@ -15,6 +15,7 @@ import (
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/tarfs"
 )
 
 // Examine checks that each image has its layers and its blobs, with Deep by reading all blobs. Its references are in order, since Images
@@ -210,10 +211,36 @@ func (i *Images) reapply(ctx context.Context, parent brig.Digest, x brig.Layer) 
 		return err
 	}
 	defer tar.Close()
-	if _, err = i.Layers.Apply(ctx, parent, x.Chain, x.Diff, tar, nil); err != nil {
+	if x.Chain == brig.ChainID(parent, x.Diff) {
+		_, err = i.Layers.Apply(ctx, parent, x.Chain, x.Diff, tar, nil)
+	} else {
+		err = i.regrow(ctx, parent, x, tar)
+	}
+	if err != nil {
 		return err
 	}
 	return i.Syncer.Sync(ctx)
+}
+
+// regrow makes a layer that was built here again from its tar, under the name that it had.
+func (i *Images) regrow(ctx context.Context, parent brig.Digest, x brig.Layer, tar io.Reader) (err error) {
+	rid, path, err := i.clone(ctx, parent)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.discard(context.WithoutCancel(ctx), rid)) }()
+	h := sha256.New()
+	if _, err := tarfs.Extract(ctx, path, io.TeeReader(tar, h), tarfs.Options{Whiteouts: tarfs.Apply}); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != x.Diff.Hex() {
+		return errs.New(errs.Internal, "its bytes have the digest %s", got)
+	}
+	_, made, err := i.Trees.CommitTree(ctx, rid, x.Chain)
+	if err == nil && !made {
+		err = errs.New(errs.Internal, "its bytes change nothing")
+	}
+	return err
 }
 
 // complete reports whether all that an image's record names is there.

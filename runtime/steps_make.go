@@ -167,7 +167,7 @@ func (x *StepSession) name(ctx context.Context, img *brig.Image, names []referen
 	return nil
 }
 
-// record records the image, and the steps that it is of if there are any that aren't yet.
+// record records the image, and before it the steps that aren't yet: whoever asks again after a crash in between gets the same image.
 func (x *StepSession) record(ctx context.Context, img *brig.Image, refs []string) error {
 	x.mu.Lock()
 	x.lease.image(img)
@@ -177,17 +177,17 @@ func (x *StepSession) record(ctx context.Context, img *brig.Image, refs []string
 			return cmp.Or(err, errs.New(errs.NotFound, "layer %s of the image is not in the store any more", shortDigest(layer.Diff)))
 		}
 	}
-	if _, err := x.s.i.commit(ctx, img, refs); err != nil {
-		return err
-	}
-	fault.Point("build.recorded")
 	x.s.mu.Lock()
 	grown := x.s.grown
 	x.s.mu.Unlock()
-	if !grown {
-		return nil
+	if grown {
+		if err := x.s.flush(ctx); err != nil {
+			return err
+		}
 	}
-	return x.s.flush(ctx)
+	_, err := x.s.i.commit(ctx, img, refs)
+	fault.Point("build.recorded")
+	return err
 }
 
 // base returns an image of this session and its exact config. It may have been removed meanwhile.

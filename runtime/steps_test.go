@@ -547,6 +547,30 @@ func TestDoctorOfBuiltImages(t *testing.T) {
 	if f := look(true); len(f) != 1 || f[0].Mended || !strings.Contains(f[0].Error, "build the image again") {
 		t.Errorf("%+v", f)
 	}
+	// Once it has been packed it can be made again.
+	if err := d.Save(t.Context(), []string{"mine"}, io.Discard); !errs.Is(err, errs.NotFound) {
+		t.Errorf("save without the layer: %v", err)
+	}
+	d.layers.mu.Lock()
+	d.layers.chains[img.Layers[2].Chain] = img.Layers[1].Chain
+	d.layers.mu.Unlock()
+	if err := d.Save(t.Context(), []string{"mine"}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	d.layers.mu.Lock()
+	delete(d.layers.chains, img.Layers[2].Chain)
+	d.layers.mu.Unlock()
+	lost := d.trees.at(img.Layers[2].Chain.Hex())
+	os.RemoveAll(lost)
+	if f := look(true); len(f) != 1 || !f[0].Mended {
+		t.Errorf("%+v", f)
+	}
+	if f := look(true); len(f) != 0 {
+		t.Errorf("still: %+v", f)
+	}
+	if b, err := os.ReadFile(filepath.Join(lost, "two")); string(b) != "two" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
 }
 
 func TestAuthFor(t *testing.T) {
