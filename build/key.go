@@ -35,17 +35,33 @@ func stepKey(parent string, chain brig.Digest, by string, config brig.ImageConfi
 // schily begins the names of PAX records that hold extended attributes.
 const schily = "SCHILY.xattr."
 
-// sum is the hash of a file that the history shows: a tarsum of version 1 (its specification is in moby's sources), without the prefix. It covers everything but
-// times. r is the content of a regular file.
-func sum(h *tar.Header, r io.Reader) (string, error) {
-	d := sha256.New()
-	sumHeader(d, h)
-	if h.Typeflag == tar.TypeReg {
-		if _, err := io.Copy(d, r); err != nil {
-			return "", err
-		}
+// A summer hashes files one after the other. The hash of one is a tarsum of version 1 (its specification is in moby's sources), without the prefix: the history
+// shows it. It covers everything but times. It is a tarfs.Sink.
+type summer struct {
+	dir  bool // there is a directory among them
+	d    hash.Hash
+	sums []string
+}
+
+// WriteHeader begins the next file.
+func (x *summer) WriteHeader(h *tar.Header) error {
+	x.end()
+	x.d = sha256.New()
+	x.dir = x.dir || h.Typeflag == tar.TypeDir
+	sumHeader(x.d, h)
+	return nil
+}
+
+// Write takes the file's content.
+func (x *summer) Write(b []byte) (int, error) { return x.d.Write(b) }
+
+// end ends the last file, and returns the hashes of all.
+func (x *summer) end() []string {
+	if x.d != nil {
+		x.sums = append(x.sums, hex.EncodeToString(x.d.Sum(nil)))
+		x.d = nil
 	}
-	return hex.EncodeToString(d.Sum(nil)), nil
+	return x.sums
 }
 
 func sumHeader(d hash.Hash, h *tar.Header) {

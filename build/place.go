@@ -2,6 +2,7 @@ package build
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"io"
 	"io/fs"
@@ -78,28 +79,8 @@ func (p *place) skip(rel string, exclude *ignorer) func(string) bool {
 	return func(beneath string) bool { return p.ignore.out(path.Join(rel, beneath)) || exclude.out(beneath) }
 }
 
-// each calls do with every entry of the file or directory rel, by names relative to the place, in a fixed order.
-func (p *place) each(ctx context.Context, rel string, exclude *ignorer, do func(h *tar.Header, r io.Reader) error) error {
-	o := tarfs.PackOptions{Sub: rel, Name: rel, Skip: p.skip(rel, exclude)}
-	if rel == "." {
-		o.Sub, o.Name = "", ""
-	}
-	return p.stream(func(w io.Writer) error { return tarfs.Pack(ctx, w, p.dir, o) }, func(r io.Reader) error {
-		tr := tar.NewReader(r)
-		for {
-			h, err := tr.Next()
-			if err == io.EOF {
-				return nil
-			}
-			if err == nil {
-				err = do(h, tr)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	})
-}
+// streamed is how much of an archive goes from writer to reader at a time, in bytes: each time costs a change of goroutines.
+const streamed = 256 << 10
 
 // stream joins one who writes an archive with one who reads it. The reader's error comes first, unless it is the writer's.
 func (p *place) stream(write func(io.Writer) error, read func(io.Reader) error) error {
@@ -107,11 +88,17 @@ func (p *place) stream(write func(io.Writer) error, read func(io.Reader) error) 
 	wrote := make(chan struct{})
 	go func() {
 		defer close(wrote)
-		pw.CloseWithError(write(pw))
+		b := bufio.NewWriterSize(pw, streamed)
+		err := write(b)
+		if err == nil {
+			err = b.Flush()
+		}
+		pw.CloseWithError(err)
 	}()
-	err := read(pr)
+	b := bufio.NewReaderSize(pr, streamed)
+	err := read(b)
 	if err == nil {
-		_, err = io.Copy(io.Discard, pr)
+		_, err = io.Copy(io.Discard, b) // what comes behind the archive's end
 	}
 	pr.CloseWithError(io.ErrClosedPipe)
 	<-wrote
@@ -120,18 +107,16 @@ func (p *place) stream(write func(io.Writer) error, read func(io.Reader) error) 
 
 // hashed is the hash of the file or directory rel as the history has it: file:…, dir:….
 func (p *place) hashed(ctx context.Context, rel string, exclude *ignorer) (string, error) {
-	var sums []string
-	dir := rel == "."
-	err := p.each(ctx, rel, exclude, func(h *tar.Header, r io.Reader) error {
-		dir = dir || h.Typeflag == tar.TypeDir
-		s, err := sum(h, r)
-		sums = append(sums, s)
-		return err
-	})
-	if err != nil {
+	o := tarfs.PackOptions{Sub: rel, Name: rel, Skip: p.skip(rel, exclude)}
+	if rel == "." {
+		o.Sub, o.Name = "", ""
+	}
+	x := &summer{dir: rel == "."}
+	if err := tarfs.PackTo(ctx, x, p.dir, o); err != nil {
 		return "", err
 	}
-	if !dir && len(sums) == 1 {
+	sums := x.end()
+	if !x.dir && len(sums) == 1 {
 		return "file:" + sums[0], nil
 	}
 	slices.Sort(sums)

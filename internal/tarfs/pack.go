@@ -42,8 +42,14 @@ func Pack(ctx context.Context, w io.Writer, dir string, o PackOptions) error {
 	return tw.Close()
 }
 
-// PackTo is Pack into an archive that the caller began and will close.
-func PackTo(ctx context.Context, tw *tar.Writer, dir string, o PackOptions) error {
+// A Sink takes the entries of an archive one after the other, as a tar.Writer does: a header, then the content of a regular file.
+type Sink interface {
+	WriteHeader(h *tar.Header) error
+	io.Writer
+}
+
+// PackTo is Pack into an archive that the caller began and will close, or whatever else takes its entries.
+func PackTo(ctx context.Context, tw Sink, dir string, o PackOptions) error {
 	fd, err := openRoot(dir)
 	if err != nil {
 		return err
@@ -87,7 +93,7 @@ type inode struct{ dev, ino uint64 }
 
 type packer struct {
 	ctx   context.Context
-	tw    *tar.Writer
+	tw    Sink
 	o     PackOptions
 	links map[inode]string // name of the first link
 	buf   []byte
@@ -97,7 +103,7 @@ type packer struct {
 	latest *time.Time // no entry's time is later; nil: they are as they are
 }
 
-func newPacker(ctx context.Context, tw *tar.Writer, o PackOptions) *packer {
+func newPacker(ctx context.Context, tw Sink, o PackOptions) *packer {
 	return &packer{ctx: ctx, tw: tw, o: o, links: map[inode]string{}, buf: make([]byte, 128<<10)}
 }
 
