@@ -213,10 +213,15 @@ func (i *Images) commit(ctx context.Context, img *brig.Image, refs []string) (mo
 			return nil, errs.Wrap(err, "store image %s", shortDigest(img.ID))
 		}
 	}
+	return i.commitSynced(ctx, img, refs)
+}
+
+// commitSynced is commit for what has been synced.
+func (i *Images) commitSynced(ctx context.Context, img *brig.Image, refs []string) (moved map[string]brig.Digest, err error) {
 	i.write.Lock()
 	defer i.write.Unlock()
 	i.mu.Lock()
-	old = i.images[img.ID] // it may have come or gone meanwhile; either way what it names is synced
+	old := i.images[img.ID] // it may have come or gone meanwhile; either way what it names is synced
 	moved = map[string]brig.Digest{}
 	others := map[string][]brig.Digest{}
 	for _, r := range refs {

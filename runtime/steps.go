@@ -159,8 +159,8 @@ func (s *Steps) stir() {
 	}
 }
 
-// flush makes the chains of steps durable, and then records what is stale.
-func (s *Steps) flush(ctx context.Context) error {
+// flush makes the chains of steps durable, and what lies in the directories also, and then records what is stale.
+func (s *Steps) flush(ctx context.Context, also ...string) error {
 	s.write.Lock()
 	defer s.write.Unlock()
 	s.mu.Lock()
@@ -173,15 +173,15 @@ func (s *Steps) flush(ctx context.Context) error {
 		}
 	}
 	s.mu.Unlock()
-	if len(puts) == 0 {
+	if len(puts) == 0 && len(also) == 0 {
 		return nil
 	}
 	slices.SortFunc(puts, func(a, b brig.Record) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key)) })
 	var err error
-	if grown {
-		err = s.i.Syncer.Sync(ctx)
+	if grown || len(also) > 0 {
+		err = s.i.Syncer.Sync(ctx, also...)
 	}
-	if err == nil {
+	if err == nil && len(puts) > 0 {
 		fault.Point("steps.synced")
 		err = s.i.Records.Put(ctx, puts, nil)
 	}

@@ -180,12 +180,14 @@ func (x *StepSession) record(ctx context.Context, img *brig.Image, refs []string
 	x.s.mu.Lock()
 	grown := x.s.grown
 	x.s.mu.Unlock()
+	commit := x.s.i.commit
 	if grown {
-		if err := x.s.flush(ctx); err != nil {
+		if err := x.s.flush(ctx, x.s.i.Blobs.Dir()); err != nil {
 			return err
 		}
+		commit = x.s.i.commitSynced
 	}
-	_, err := x.s.i.commit(ctx, img, refs)
+	_, err := commit(ctx, img, refs)
 	fault.Point("build.recorded")
 	return err
 }
