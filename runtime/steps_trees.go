@@ -10,8 +10,8 @@ import (
 )
 
 // clone makes a writable clone of a chain and mounts it. Until discard or adopted, Temporary names it.
-func (i *Images) clone(ctx context.Context, chain brig.Digest) (rid brig.RID, path string, err error) {
-	rid = brig.NewRID()
+func (i *Images) clone(ctx context.Context, chain brig.Digest) (_ brig.RID, path string, err error) {
+	rid := brig.NewRID() // no result: an error would set that before the undoing
 	var u undo.Stack
 	defer u.Run(ctx, &err)
 	i.mu.Lock()
