@@ -150,11 +150,11 @@ func run(ctx context.Context, o opts) (err error) {
 	if err != nil {
 		return err
 	}
-	at := place{registry: reg.Addr, archives: filepath.Join(dir, "archives"), project: filepath.Join(dir, "project"), config: filepath.Join(dir, "compose")}
+	at := place{registry: reg.Addr, archives: filepath.Join(dir, "archives"), project: filepath.Join(dir, "project"), config: filepath.Join(dir, "compose"), build: filepath.Join(dir, "build")}
 	if err := testbed.Compose(cache, at.config); err != nil {
 		return err
 	}
-	if err := writeProject(at); err != nil {
+	if err := errors.Join(writeProject(at), writeBuild(at)); err != nil {
 		return err
 	}
 	if at.near, err = testbed.NewNeighbour(starting); err != nil {

@@ -66,6 +66,7 @@ func remove(path string) step {
 type place struct {
 	registry, archives string // HOST:PORT, and a folder for files
 	project, config    string // compose.go's: the project's folder, and that of the docker command's configuration
+	build              string // build.go's: the context
 	near               *testbed.Neighbour
 }
 
@@ -97,7 +98,7 @@ func tasks(at place) []task {
 	for i := range out {
 		out[i].alone = docker("--version")
 	}
-	return slices.Concat(out, apiTasks(at.ref("busybox")), composeTasks(at), transferTasks(at))
+	return slices.Concat(out, apiTasks(at.ref("busybox")), buildTasks(at), composeTasks(at), transferTasks(at))
 }
 
 const container = "brig-bench"
