@@ -1,4 +1,4 @@
-// Testcontainers runs a server in a container with testcontainers-go, as tests of other projects do, and leaves it to the reaper: testcontainers IMAGE,
+// Testcontainers runs a server in a container with testcontainers-go, as tests of other projects do, and one of an image that it builds, and leaves all to the reaper: testcontainers IMAGE,
 // where the image is nginx. It prints the container's ID.
 package main
 
@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/testcontainers/testcontainers-go"
@@ -58,6 +59,29 @@ func run(ctx context.Context, image string) error {
 	if b, err := io.ReadAll(out); err != nil || len(b) == 0 {
 		return fmt.Errorf("exec gave %q, %v", b, err)
 	}
+	if err := build(ctx, image); err != nil {
+		return fmt.Errorf("build: %w", err)
+	}
 	fmt.Println(c.GetContainerID())
 	return nil
+}
+
+// build runs a container of an image that is built of a Dockerfile, and goes with the container.
+func build(ctx context.Context, image string) error {
+	dir, err := os.MkdirTemp("", "context-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	text := "ARG BASE\nFROM ${BASE}\nARG WORD\nRUN echo $WORD >/said\nCOPY Dockerfile /\nCMD [\"sh\", \"-c\", \"cat /said; sleep 1000\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	word := "built"
+	c, err := testcontainers.Run(ctx, "", testcontainers.WithDockerfile(testcontainers.FromDockerfile{Context: dir, BuildArgs: map[string]*string{"BASE": &image, "WORD": &word}}),
+		testcontainers.WithWaitStrategy(wait.ForLog("built\n")))
+	if err != nil {
+		return err
+	}
+	return c.Terminate(ctx)
 }
