@@ -63,7 +63,10 @@ func TestKilledAtEveryStepOfABuild(t *testing.T) {
 	}
 	points := strings.Fields(string(text))
 	slices.Sort(points)
-	points = slices.Compact(points)
+	points = slices.DeleteFunc(slices.Compact(points), func(p string) bool {
+		thing, _, _ := strings.Cut(p, ".") // a RUN's container and its network are tried as those of all containers are
+		return slices.Contains([]string{"container", "end", "jail", "net", "netns", "start", "step", "veth"}, thing)
+	})
 	t.Logf("%d points: %s", len(points), strings.Join(points, " "))
 	for _, own := range []string{"tree.taken", "tree.committed", "cachedir.made", "steps.synced", "steps.recorded", "build.recorded", "layer.packed", "tars.recorded", "steps.pruned"} {
 		if !slices.Contains(points, own) {
