@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -255,6 +257,33 @@ func TestAddURL(t *testing.T) {
 		if want = strings.ReplaceAll(want, "URL", srv.URL); got.err == nil || got.err.Error() != want {
 			t.Errorf("%s: %v, want %s", line, got.err, want)
 		}
+	}
+}
+
+func TestAddGit(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	for _, argv := range [][]string{
+		{"git", "init", "-q", "-b", "main", "src"}, {"sh", "-c", "mkdir src/sub && echo 1 >src/sub/f && echo 2 >src/g"}, {"git", "-C", "src", "add", "."},
+		{"git", "-C", "src", "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "-m", "x"}, {"git", "clone", "-q", "--bare", "src", "x.git"},
+		{"git", "-C", "x.git", "update-server-info"},
+	} {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
+			t.Skip("no git")
+		} else if err != nil {
+			t.Fatalf("%v: %v\n%s", argv, err, out)
+		}
+	}
+	srv := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer srv.Close()
+	got := w.try("FROM bb\nADD URL/x.git#main:sub /n\nADD --keep-git-dir=true URL/x.git /m/", nil, func(r *brig.BuildRequest) { replace(t, r, srv.URL) }).ok()
+	if l := got.list("n"); l != "/n drwxr-xr-x 0:0\n"+`/n/f -rw-r--r-- 0:0 "1\n"` {
+		t.Error(l)
+	}
+	if _, err := os.Stat(filepath.Join(got.top(), "m/.git/HEAD")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -22,8 +22,9 @@ type plan struct {
 	escape rune
 	meta   []*instructions.ArgCommand // before the first FROM
 	stages []*stagePlan
-	total  int   // steps that are numbered
-	needed []int // stages to build, ascending; the last one is the target
+	names  map[string]int // of stages, in lower case
+	total  int            // steps that are numbered
+	needed []int          // stages to build, ascending; the last one is the target
 	warn   func(io.Writer)
 	args   *args // with the meta arguments
 }
@@ -51,7 +52,7 @@ func parse(dockerfile []byte, name string) (*plan, error) {
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "failed to parse %s: %w", name, err)
 	}
-	p := &plan{escape: doc.EscapeToken, warn: doc.PrintWarnings}
+	p := &plan{escape: doc.EscapeToken, warn: doc.PrintWarnings, names: map[string]int{}}
 	for _, n := range doc.AST.Children {
 		x, err := instructions.ParseInstruction(n)
 		if err != nil {
@@ -71,6 +72,9 @@ func (p *plan) add(x any) error {
 	if s, ok := x.(*instructions.Stage); ok {
 		if _, taken := p.byName(s.Name, len(p.stages)); taken {
 			return fmt.Errorf("%s stage name already used", strings.ToLower(s.Name))
+		}
+		if s.Name != "" {
+			p.names[strings.ToLower(s.Name)] = len(p.stages)
 		}
 		p.stages = append(p.stages, &stagePlan{Stage: *s, index: len(p.stages), on: noStage})
 		return nil
@@ -94,15 +98,11 @@ func (p *plan) add(x any) error {
 
 // byName finds a stage before the one with index before.
 func (p *plan) byName(name string, before int) (int, bool) {
-	if name == "" {
+	i, ok := p.names[strings.ToLower(name)]
+	if !ok || i >= before {
 		return noStage, false
 	}
-	for _, s := range p.stages[:before] {
-		if strings.EqualFold(s.Name, name) {
-			return s.index, true
-		}
-	}
-	return noStage, false
+	return i, true
 }
 
 // from finds the stage that --from means in the stage with index in: by name or by number. noStage: it is an image.

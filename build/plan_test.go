@@ -176,3 +176,43 @@ func TestTextWriter(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestReportOrder: parts speak in order, whenever they say something, and nothing is said behind a failure.
+func TestReportOrder(t *testing.T) {
+	var got strings.Builder
+	r := newReport(func(l brig.BuildLine) { got.WriteString(l.Out) })
+	a, b, c := r.open(0), r.open(1), r.open(3)
+	r.begin()
+	c.say("c1 ")
+	b.say("b1 ")
+	a.say("a1 ")
+	late := r.open(2)
+	late.say("late ")
+	a.end(false)
+	b.say("b2 ")
+	b.end(false)
+	c.say("c2 ")
+	late.end(true)
+	c.say("c3 ")
+	c.end(false)
+	if got.String() != "a1 b1 b2 late " {
+		t.Error(got.String())
+	}
+}
+
+// TestReportIsBounded: what waits for its turn doesn't fill the memory.
+func TestReportIsBounded(t *testing.T) {
+	size, lines := 0, 0
+	r := newReport(func(l brig.BuildLine) { size += len(l.Out); lines++ })
+	a, b := r.open(0), r.open(1)
+	r.begin()
+	text := strings.Repeat("x", 1<<20)
+	for range 64 {
+		b.say("%s", text)
+	}
+	a.end(false)
+	b.say("end")
+	if size > maxHeld+2<<20 || lines < 10 {
+		t.Errorf("%d bytes in %d lines", size, lines)
+	}
+}
