@@ -191,7 +191,16 @@ func (c buildCase) run(t *testing.T, cli testbed.CLI, web buildWeb) string {
 	for range rounds {
 		r = c.build(t, cli, web, dir, tag)
 	}
-	t.Cleanup(func() { dockerOn(t, cli, nil, "rmi", "-f", tag) })
+	t.Cleanup(func() {
+		args := []string{"rmi", "-f", tag}
+		for _, m := range taggedRE.FindAllStringSubmatch(r.Out, -1) {
+			args = append(args, m[1])
+		}
+		dockerOn(t, cli, nil, args...)
+		if m := runningRE.FindAllStringSubmatch(r.Out, -1); r.Code != 0 && len(m) > 0 { // a RUN that fails leaves its container
+			dockerOn(t, cli, nil, "rm", "-f", m[len(m)-1][1])
+		}
+	})
 	var b strings.Builder
 	fmt.Fprintf(&b, "exit %d\n", r.Code)
 	b.WriteString(indented("out", web.steady(strings.ReplaceAll(r.Out, dir, "DIR"))))
@@ -201,6 +210,12 @@ func (c buildCase) run(t *testing.T, cli testbed.CLI, web buildWeb) string {
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
+
+// What docker build says of names and containers.
+var (
+	taggedRE  = regexp.MustCompile(`Successfully tagged (\S+)\n`)
+	runningRE = regexp.MustCompile(`Running in ([0-9a-f]{12})\n`)
+)
 
 // build has it built once.
 func (c buildCase) build(t *testing.T, cli testbed.CLI, web buildWeb, dir, tag string) testbed.Result {
