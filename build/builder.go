@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/distribution/reference"
@@ -28,6 +30,7 @@ type Config struct {
 	Host     brig.Platform
 	HTTP     *http.Client // of ADD with a URL; nil: http.DefaultClient
 	Temp     string       // directory for what is fetched, which goes with the build; "": the system's
+	Log      *slog.Logger // nil: none
 	Steps    int          // that one build carries out at a time, if its stages don't depend on each other; 0: 3
 }
 
@@ -45,6 +48,9 @@ func New(c Config) *Builder {
 	}
 	if c.Steps == 0 {
 		c.Steps = 3
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Builder{c: c}
 }
@@ -99,6 +105,9 @@ func (b *Builder) Build(ctx context.Context, req brig.BuildRequest, say func(bri
 	defer r.s.End(context.WithoutCancel(ctx))
 	id, err = r.build(ctx, tags)
 	if err != nil && ctx.Err() != nil {
+		if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+			b.c.Log.Warn("a build was cancelled, and not all went as it should", "err", err)
+		}
 		err = errs.New(errs.Canceled, "Build cancelled")
 	}
 	return id, err

@@ -113,7 +113,10 @@ func (c *Containers) runStep(ctx context.Context, ct *container, out, errOut io.
 		deaf = c.Attach(listening, string(ct.id), brig.AttachOptions{Stream: true}, brig.IO{Stdout: out, Stderr: errOut, Attached: join})
 	})
 	<-attached
-	err = c.start(ctx, ct, c.record(ct).Clone())
+	// A start isn't broken off in its middle: an OCI runtime whose shim has gone still makes files. It takes a moment, and is followed by the kill.
+	if err = ctx.Err(); err == nil {
+		err = c.start(context.WithoutCancel(ctx), ct, c.record(ct).Clone())
+	}
 	if err != nil {
 		err = c.startFailed(context.WithoutCancel(ctx), ct, err)
 	}

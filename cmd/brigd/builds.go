@@ -43,7 +43,7 @@ func (e *engine) openBuilds(log *slog.Logger) (err error) {
 	}
 	e.closers = append(e.closers, e.contexts.Close)
 	e.builder = build.New(build.Config{
-		Workshop: workshop{e.steps}, Runner: e.containers, Archives: convert.New(), Temp: e.root.path("contexts"),
+		Workshop: workshop{e.steps}, Runner: e.containers, Archives: convert.New(), Temp: e.root.path("contexts"), Log: log,
 		Host: brig.Platform{OS: goruntime.GOOS, Architecture: goruntime.GOARCH},
 	})
 	return nil
