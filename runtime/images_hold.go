@@ -15,7 +15,7 @@ import (
 // a failed pull, a removed image and a finished export clean up the same way, and whatever is shared stays.
 type keeper struct {
 	drop   func(context.Context, brig.Digest) error
-	failed func() // called after a drop that failed, if set; it must not wait
+	failed func() // called after a release whose drop failed, if set; it must not wait
 
 	mu       sync.Mutex
 	n        map[brig.Digest]int
@@ -44,7 +44,11 @@ func (k *keeper) release(ctx context.Context, d brig.Digest) (dropped bool, err 
 		return false, nil
 	}
 	delete(k.n, d)
-	return k.dropLocked(ctx, d)
+	dropped, err = k.dropLocked(ctx, d)
+	if err != nil && k.failed != nil {
+		k.failed()
+	}
+	return dropped, err
 }
 
 // dropLocked is called with mu held, and returns with it free.
@@ -61,9 +65,6 @@ func (k *keeper) dropLocked(ctx context.Context, d brig.Digest) (bool, error) {
 	k.stuck = slices.DeleteFunc(k.stuck, func(x brig.Digest) bool { return x == d })
 	if err != nil {
 		k.stuck = append(k.stuck, d)
-		if k.failed != nil {
-			k.failed()
-		}
 	}
 	return err == nil, err
 }
@@ -78,7 +79,8 @@ func (k *keeper) settle(d brig.Digest) {
 	}
 }
 
-// dropUnheld drops d unless somebody holds it. It may be something that never was held, or is dropped already.
+// dropUnheld drops d unless somebody holds it. It may be something that never was held, or is dropped already. That it failed is told to the caller alone:
+// the reaper, which failed wakes, would wake itself for ever while a container stands on d.
 func (k *keeper) dropUnheld(ctx context.Context, d brig.Digest) (dropped bool, err error) {
 	k.mu.Lock()
 	if k.settle(d); k.n[d] > 0 {

@@ -107,6 +107,7 @@ func (i *Images) Collect(ctx context.Context, dry bool) (*brig.Collected, error)
 		if err != nil {
 			out.Waiting++
 			out.Notes = append(out.Notes, err.Error())
+			i.Stir()
 		}
 	}
 	if i.Leftovers != nil {
