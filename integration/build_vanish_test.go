@@ -220,3 +220,28 @@ RUN cat /one /two /z >/all
 		docker(t, "rmi", "-f", fmt.Sprintf("%s:%d", mark, i))
 	}
 }
+
+// A container that a failed RUN has left, and from whose files the cache has gone, keeps its own; brigd waits for its removal without doing anything.
+func TestBuildFailedAndPruned(t *testing.T) {
+	s, cli := daemon(t)
+	dir := buildDir(t, "Dockerfile", base()+"RUN echo x >/x\nRUN echo y >/y; exit 3\n")
+	if r := dockerOn(t, cli, nil, "build", dir); r.Code != 3 {
+		t.Fatal(r)
+	}
+	done(t, cli, "builder", "prune", "-af")
+	id := done(t, cli, "ps", "-aq")
+	equal(t, "its files", done(t, cli, "diff", id), "A /y")
+	var before int
+	eventually(t, "brigd rests", func() (bool, string) {
+		was := before
+		before = cpuTicks(t, s.Pid())
+		time.Sleep(testbed.Slow(200 * time.Millisecond))
+		return before-was <= 1, fmt.Sprintf("%d ticks in 0.2 s", before-was)
+	})
+	done(t, cli, "rm", id)
+	nothingLeft(t, s, cli)
+	eventually(t, "the layers of a build go with the container that stood on them", func() (bool, string) {
+		out, _ := brigOn(t, s.Host, "gc", "--dry-run")
+		return strings.Contains(out, "would remove 0 layers"), out
+	})
+}
