@@ -122,11 +122,21 @@ var hostAnswers = []struct{ request, why string }{
 	{`^GET (/v1\.\d+)?/(version|info)`, "lists what the host has"},
 }
 
+// hostWords are words of this host that stand for those recorded, and why.
+var hostWords = []struct{ request, own, recorded, why string }{
+	{`^kill -s USR1 `, `"signal":"30"`, `"signal":"10"`, "SIGUSR1's number"},
+}
+
 // answersElsewise tells whether FreeBSD is known to answer otherwise.
 func answersElsewise(title, got, want string) bool {
 	for _, h := range hostAnswers {
 		if regexp.MustCompile(h.request).MatchString(title) {
 			return true
+		}
+	}
+	for _, h := range hostWords {
+		if regexp.MustCompile(h.request).MatchString(title) {
+			got = strings.ReplaceAll(got, h.own, h.recorded)
 		}
 	}
 	for _, l := range hostLines {
