@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,15 +61,19 @@ func TestWeightIsWarnedOf(t *testing.T) {
 	equal(t, "wait", ok(t, "wait", id), "0")
 }
 
-// TestOutOfMemory lets the main process ask for more than it may have.
+// TestOutOfMemory lets the main process take more than it may have, and keep it: some systems look once a second.
 func TestOutOfMemory(t *testing.T) {
 	since := time.Now()
-	id := container(t, "-m", "16m", "--memory-swap", "16m", "--memory-reservation", "8m", image("busybox"), "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
+	id := container(t, "-m", "16m", "--memory-swap", "16m", "--memory-reservation", "8m", image("busybox"), "tail", "-c", "64m", "/dev/zero")
 	equal(t, "wait", ok(t, "wait", id), "137")
 	equal(t, "inspect", inspect(t, id, "{{.State.OOMKilled}} {{.State.ExitCode}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.MemoryReservation}}"),
-		"true 137 16777216 16777216 8388608")
+		fmt.Sprintf("%t 137 16777216 16777216 8388608", hostDiffers["oom"] == ""))
+	events := "oom\ndie"
+	if hostDiffers["oom"] != "" {
+		events = "die"
+	}
 	equal(t, "events", ok(t, "events", "--since", since.Format(time.RFC3339Nano), "--until", time.Now().Add(time.Second).Format(time.RFC3339Nano),
-		"--filter", "container="+id, "--filter", "event=oom", "--filter", "event=die", "--format", "{{.Action}}"), "oom\ndie")
+		"--filter", "container="+id, "--filter", "event=oom", "--filter", "event=die", "--format", "{{.Action}}"), events)
 	id = container(t, "-m", "16m", image("busybox"), "sh", "-c", "exit 3")
 	equal(t, "wait", ok(t, "wait", id), "3")
 	equal(t, "one that had enough", inspect(t, id, "{{.State.OOMKilled}} {{.State.ExitCode}}"), "false 3")
@@ -129,7 +134,7 @@ func TestPaused(t *testing.T) {
 func TestTopArguments(t *testing.T) {
 	id := container(t, image("busybox"), "sleep", "600")
 	match(t, "aux", ok(t, "top", id, "aux"), `(?s)^USER +PID +%CPU .*sleep 600`)
-	match(t, "pid in the middle", ok(t, "top", id, "-eo", "comm,pid,args"), `^COMMAND +PID +COMMAND\s*\nsleep +\d+ +sleep 600`)
+	match(t, "pid in the middle", ok(t, "top", id, "-eo", "comm,pid,args"), `^COMMAND +PID +COMMAND\s*\n(sleep|busybox) +\d+ +sleep 600`)
 	fails(t, 1, "(?i)couldn't find PID field in ps output", "top", id, "-eo", "comm")
 	fails(t, 1, "ps", "top", id, "--nosuch")
 	fails(t, 1, "No such container: nosuch", "top", "nosuch")
@@ -156,7 +161,8 @@ func TestSettingsOfARun(t *testing.T) {
 	if status, body = post(t, "/v1.41/containers/"+id+"/resize?h=x&w=10"); status != 400 {
 		t.Errorf("resize to nonsense: %d %s", status, body)
 	}
-	id = container(t, "--stop-timeout", "0", image("busybox"), "sleep", "600")
+	id = container(t, "--stop-timeout", "0", image("busybox"), "sh", "-c", "trap '' TERM; echo ready; exec sleep 600")
+	logged(t, id, "ready")
 	ok(t, "stop", id)
 	equal(t, "killed at once", inspect(t, id, "{{.State.ExitCode}}"), "137")
 	if bed.server.Owned { // API 1.43
@@ -164,6 +170,9 @@ func TestSettingsOfARun(t *testing.T) {
 		equal(t, "annotation", inspect(t, id, `{{index .HostConfig.Annotations "a.b"}}`), "c")
 		ok(t, "start", id)
 		equal(t, "wait", ok(t, "wait", id), "0")
+		if hostDiffers["run init"] != "" {
+			return
+		}
 		match(t, "init", ok(t, "run", "--rm", "--init", image("busybox"), "ps", "-o", "pid,comm"), `(?m)^ +1 +\S*init`)
 	}
 }

@@ -49,7 +49,7 @@ func TestPlatformMismatch(t *testing.T) {
 	r := docker(t, "create", image("multi"))
 	equal(t, "exit code", r.Code, 0)
 	made(t, strings.TrimSpace(r.Out))
-	match(t, "warning", r.Err, `(?i)The requested image's platform \(`+other+`\) does not match the detected host platform \(linux/`+runtime.GOARCH+`(/v\d)?\) and no specific platform was requested`)
+	match(t, "warning", r.Err, `(?i)The requested image's platform \(`+other+`\) does not match the detected host platform \((linux|freebsd)/`+runtime.GOARCH+`(/v\d)?\) and no specific platform was requested`)
 	asked := docker(t, "create", "--platform", other, image("multi"))
 	made(t, strings.TrimSpace(asked.Out))
 	equal(t, "no warning when asked for", asked.Err, "")

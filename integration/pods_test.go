@@ -74,12 +74,21 @@ func unprefixed(t *testing.T, said string) map[string][]string {
 func TestPodShares(t *testing.T) {
 	own(t)
 	name := madePod(t)
-	server := `hostname; echo by-volume > /data/note; echo by-shm > /dev/shm/note; touch /dev/mqueue/queue /mine
-		syslogd -C16 -O /dev/null -l 8 & httpd -p 80 -h /etc
-		while ! test -e /data/go; do sleep 0.05; done; logger by-sysv; while ! test -e /data/end; do sleep 0.05; done; exit 6`
-	client := `hostname; while ! test -e /d/note; do sleep 0.05; done; cat /d/note /dev/shm/note; ls /dev/mqueue; test -e /mine || echo own-files
-		while ! logread >/dev/null 2>&1; do sleep 0.05; done; touch /d/go; while ! logread | grep -o by-sysv; do sleep 0.05; done
+	server := `hostname; echo by-volume > /data/note; echo by-shm > /dev/shm/note; touch /mine
+		httpd -p 80 -h /etc
+		SYSTEMV
+		while ! test -e /data/end; do sleep 0.05; done; exit 6`
+	client := `hostname; while ! test -e /d/note; do sleep 0.05; done; cat /d/note /dev/shm/note; test -e /mine || echo own-files
+		SYSTEMV
 		while ! wget -q -O - http://127.0.0.1/passwd | grep -c ^root:; do sleep 0.05; done; cat /etc/hosts | grep -c shared; echo to-stderr >&2; touch /d/end; exit 7`
+	said := "shared by-volume by-shm own-files queue by-sysv 1 1"
+	ofServer := "touch /dev/mqueue/queue; syslogd -C16 -O /dev/null -l 8 & while ! test -e /data/go; do sleep 0.05; done; logger by-sysv"
+	ofClient := `while ! logread >/dev/null 2>&1; do sleep 0.05; done; ls /dev/mqueue; touch /d/go; while ! logread | grep -o by-sysv; do sleep 0.05; done`
+	if reason := hostDiffers["pod queues"]; reason != "" {
+		t.Log("left out: " + reason)
+		said, ofServer, ofClient = strings.Replace(said, "queue by-sysv ", "", 1), "", ""
+	}
+	server, client = strings.Replace(server, "SYSTEMV", ofServer, 1), strings.Replace(client, "SYSTEMV", ofClient, 1)
 	r := pod(t, "pod", "run", "--name", name, "--rm", "--hostname", "shared", "-v", "data,kind=empty,mode=1777", image("busybox"), "--name", "server", "-m", "data:/data", "--exec", "sh", "--",
 		"-c", server, "---", image("busybox"), "--name", "client", "-m", "data:/d", "--exec", "sh", "--", "-c", client)
 	if r.Code != 6 {
@@ -87,7 +96,7 @@ func TestPodShares(t *testing.T) {
 	}
 	got := unprefixed(t, r.Out)
 	equal(t, "the server said", strings.Join(got["server"], " "), "shared")
-	equal(t, "the client said", strings.Join(got["client"], " "), "shared by-volume by-shm queue own-files by-sysv 1 1")
+	equal(t, "the client said", strings.Join(got["client"], " "), said)
 	equal(t, "on standard error", strings.Join(unprefixed(t, r.Err)["client"], " "), "to-stderr")
 	if out := podOK(t, "pod", "ls"); strings.Contains(out, name) {
 		t.Errorf("a pod with --rm is left: %s", out)

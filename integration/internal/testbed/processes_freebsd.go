@@ -76,13 +76,27 @@ func kinfo(name string, args ...int) (out [][]byte, err error) {
 	return out, nil
 }
 
-// OpenFiles counts the descriptors of a process.
-func OpenFiles(pid int) (int, error) {
-	b, err := unix.SysctlRaw("kern.proc.nfds", pid)
-	if err != nil || len(b) < 4 {
-		return 0, fmt.Errorf("sysctl kern.proc.nfds of %d: %d bytes, %w", pid, len(b), err)
+// OpenFiles counts the descriptors of a process: each struct kinfo_file (sys/user.h) begins with its size, its kind and its descriptor, which is
+// negative for what has none, as the current directory.
+func OpenFiles(pid int) (n int, err error) {
+	b, err := unix.SysctlRaw("kern.proc.filedesc", pid)
+	if err != nil {
+		return 0, fmt.Errorf("sysctl kern.proc.filedesc of %d: %w", pid, err)
 	}
-	return int(int32(binary.LittleEndian.Uint32(b))), nil
+	for len(b) >= 12 {
+		size := int(binary.LittleEndian.Uint32(b))
+		if size == 0 {
+			break // the kernel gives some room more than it fills
+		}
+		if size < 12 || size > len(b) {
+			return 0, fmt.Errorf("sysctl kern.proc.filedesc of %d: a structure of %d bytes", pid, size)
+		}
+		if int32(binary.LittleEndian.Uint32(b[8:])) >= 0 {
+			n++
+		}
+		b = b[size:]
+	}
+	return n, nil
 }
 
 // Resident is the resident memory of a process in bytes.
