@@ -3,6 +3,7 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -92,7 +93,7 @@ func TestTakenAway(t *testing.T) {
 	} {
 		for _, down := range []bool{false, true} {
 			t.Run(strings.ReplaceAll(what, " ", "-")+map[bool]string{true: "-while-down"}[down], func(t *testing.T) {
-				id := done(t, cli, "run", "-d", "-p", "127.0.0.1::80", image("busybox"), "sh", "-c", "httpd -f -p 80 -h /etc")
+				id := done(t, cli, "run", "-d", "-m", "64m", "-p", "127.0.0.1::80", image("busybox"), "sh", "-c", "httpd -f -p 80 -h /etc")
 				if down {
 					s.Kill()
 				}
@@ -134,11 +135,12 @@ func withoutOwn(left []string) (out []string) {
 	return out
 }
 
-// onlyIn is the one entry of a directory.
+// onlyIn is the one entry of a directory, beside those that begin with a dot.
 func onlyIn(t *testing.T, elem ...string) string {
 	t.Helper()
 	dir := filepath.Join(elem...)
 	list, err := os.ReadDir(dir)
+	list = slices.DeleteFunc(list, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") })
 	if err != nil || len(list) != 1 {
 		t.Fatal(dir, list, err)
 	}

@@ -66,8 +66,9 @@ func New(a About, now func() Now) *Metrics {
 	for _, name := range actions {
 		m.actions.WithLabelValues(name)
 	}
+	m.registry.MustRegister(process()...)
 	m.registry.MustRegister(m.actions, m.probes, m.failed, m.pulls, m.pullTime, m.pullBytes, m.requests, m.requestDuration, newState(a, now),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector())
 	return m
 }
 
