@@ -112,6 +112,19 @@ func thisHost(t *testing.T) string {
 	return "freebsd/" + release + "/" + runtime.GOARCH
 }
 
+// limitsHeld are the memory in bytes and the processes, or max, that the kernel holds a container to, one a line: rctl(8)'s rules of its jail.
+func limitsHeld(t *testing.T, id string) string {
+	t.Helper()
+	rules := onHost(t, "rctl", "jail:"+jailOf(t, bed.server, id))
+	held := func(what string) string {
+		if m := regexp.MustCompile(":" + what + `:\w+=(\d+)`).FindStringSubmatch(rules); m != nil {
+			return m[1]
+		}
+		return "max"
+	}
+	return held("memoryuse") + "\n" + held("maxproc")
+}
+
 // hostLines are lines of answers in which FreeBSD and Linux differ wherever they occur, and why.
 var hostLines = []struct{ line, why string }{
 	{`^Ostype: |^ +"OSType": `, "the host's system"},

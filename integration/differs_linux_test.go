@@ -31,3 +31,9 @@ func answersElsewise(string, string, string) bool { return false }
 
 // thisHost is how `brig check` names it.
 func thisHost(*testing.T) string { return "linux/" + runtime.GOARCH }
+
+// limitsHeld are the memory in bytes and the processes, or max, that the kernel holds a container to, one a line.
+func limitsHeld(t *testing.T, id string) string {
+	t.Helper()
+	return ok(t, "exec", id, "sh", "-c", limitFiles)
+}

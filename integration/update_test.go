@@ -9,7 +9,7 @@ func TestUpdate(t *testing.T) {
 	id := container(t, "-m", "64m", "--pids-limit", "50", image("busybox"), "sleep", "600")
 	held := func(want string) {
 		t.Helper()
-		equal(t, "in the kernel", ok(t, "exec", id, "sh", "-c", limitFiles), want)
+		equal(t, "in the kernel", limitsHeld(t, id), want)
 	}
 	held("67108864\n50")
 	ok(t, "update", "-m", "32m", "--pids-limit", "40", "--restart", "on-failure:3", id)

@@ -127,6 +127,8 @@ func TestUpdateStopped(t *testing.T) {
 	ok(t, "update", "-m", "48m", "--memory-swap", "48m", "--restart", "no", id)
 	ok(t, "start", id)
 	equal(t, "wait", ok(t, "wait", id), "3")
-	equal(t, "in the kernel", ok(t, "logs", id), strings.Repeat("33554432\n40\n", 2)+"50331648\n40")
+	if hostDiffers["run memory"] == "" {
+		equal(t, "in the kernel", ok(t, "logs", id), strings.Repeat("33554432\n40\n", 2)+"50331648\n40")
+	}
 	equal(t, "restarts", inspect(t, id, "{{.RestartCount}}"), "0")
 }
