@@ -3,6 +3,7 @@ package network
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/brigd/brig/internal/errs"
 )
@@ -18,7 +19,7 @@ func (h *bsdHost) program(bs []bridge, fs []forward) error {
 		return err
 	}
 	h.text, h.shown = "", ""
-	if _, err := h.feed(text, loadRules(h.instance)); err != nil {
+	if err := h.load(text); err != nil {
 		return errs.Wrap(err, "load the rules of anchor %s", pfAnchor(h.instance))
 	}
 	shown, err := h.show()
@@ -27,6 +28,18 @@ func (h *bsdHost) program(bs []bridge, fs []forward) error {
 	}
 	h.text, h.shown, h.plan = text, shown, plan
 	return nil
+}
+
+// load gives pf the rules. pf has one list of addresses under way for all who load rules (pool_ticket, sys/netpfil/pf/pf_ioctl.c): while somebody
+// else loads his, into whatever anchor, it says that it is busy, and has changed nothing.
+func (h *bsdHost) load(text string) error {
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
+		_, err := h.feed(text, loadRules(h.instance))
+		if !says(err, "Device busy") || pause > 5*time.Second {
+			return err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // planned is what the rules are to be made from, with the host as it is now.

@@ -32,6 +32,7 @@ type bsd struct {
 	skip    bool     // lo0
 	back    []string // interfaces that came back to the host from jails that ended
 	fail    string   // commands that contain it fail
+	busy    int      // so often pf says that somebody else loads rules
 
 	unloaded []string // kernel modules that are not there
 }
@@ -100,6 +101,10 @@ func (b *bsd) run(_ context.Context, stdin string, argv ...string) (string, erro
 		}
 		return out, nil
 	case "pfctl":
+		if slices.Contains(argv, "-f") && b.busy > 0 {
+			b.busy--
+			return "", errors.New("pfctl: exit status 1: pfctl: DIOCADDRULENV: Device busy")
+		}
 		return b.pfctl(stdin, argv[1:])
 	case "sysctl":
 		if argv[1] == "-n" {
@@ -759,5 +764,17 @@ func TestBSDUnknownIsNotGone(t *testing.T) {
 	b.drop("", w.Bridge)
 	if h.bridged(w.Bridge) {
 		t.Error("a bridge that is gone isn't missed")
+	}
+}
+
+// Somebody else loads rules of pf at the same time: brig's are loaded after his.
+func TestBSDRulesAfterOthers(t *testing.T) {
+	b := newBSD()
+	h := b.on(inst)
+	must(t, h.ensure(testNetwork("br0", false, "10.0.0.0/24"), bridgeOptions{}))
+	b.busy = 3
+	must(t, h.program([]bridge{testBridge("br0", "10.0.0.0/24")}, nil))
+	if b.busy != 0 || len(h.missing()) > 0 {
+		t.Errorf("%d tries are left, %q is missing", b.busy, h.missing())
 	}
 }
