@@ -51,7 +51,7 @@ oracle:
 	@! test -f integration/docker2aci/go.mod || (cd integration/docker2aci && $(GO) test -timeout 5m ./...)
 
 integration: build
-	$(GO) test -count=1 -p 1 -timeout 15m ./integration/...
+	$(GO) test -count=1 -p 1 -timeout 25m ./integration/...
 
 test: deps check unit oracle integration
 
@@ -87,7 +87,7 @@ compose: deps build
 # The same suites against Debian's dockerd, in a network namespace of its own.
 compare: deps deps-peers
 	$(GO) run ./integration/cmd/mkimage -services .cache
-	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -p 1 -timeout 20m ./integration/ ./integration/compose/
+	$(GO) run ./integration/cmd/compare $(GO) test -count=1 -p 1 -timeout 40m ./integration/ ./integration/compose/
 
 # docker buildx with a builder in a container of brig's. The first time builds buildx and BuildKit from the module proxy, some minutes.
 test-buildx: deps build
