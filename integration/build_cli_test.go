@@ -180,6 +180,10 @@ func TestBuildContexts(t *testing.T) {
 			t.Logf("%s is not here", program)
 			continue
 		}
+		if program == "zstd" && !bed.server.Owned {
+			t.Log(dockerdDiffers[program])
+			continue
+		}
 		cmd := exec.CommandContext(t.Context(), program, "-c")
 		cmd.Stdin = bytes.NewReader(plain)
 		packed, err := cmd.Output()
@@ -215,6 +219,9 @@ func TestBuildRemotes(t *testing.T) {
 	for _, c := range []struct{ remote, want string }{
 		{"/plain/alone", "alone\n"}, {"/context.tar", "of the folder\n"}, {"/git/x.git", "first\nof the folder\n"}, {"/git/x.git#main:sub", "of the folder\n"}, {"/git/x.git#old:sub", "old\n"},
 	} {
+		if !bed.server.Owned && strings.HasSuffix(c.remote, ".git") {
+			continue // dockerd 20.10 asks for a branch of the name master
+		}
 		tag := builtTag(t)
 		r := buildByAPI(t, bed.server.Host, "t="+tag+"&remote="+strings.ReplaceAll(srv.URL+c.remote, "#", "%23"))
 		if strings.HasPrefix(c.want, "first") {
@@ -237,6 +244,9 @@ func TestBuildRemotes(t *testing.T) {
 		"zz": "could not be recognized as URL", srv.URL + "/nosuch": "404", srv.URL + "/git/x.git%23nosuch": "couldn't find remote ref nosuch", "client-session": "DOCKER_BUILDKIT=0",
 		srv.URL + "/git/x.git%23main:nosuch": "nosuch",
 	} {
+		if !bed.server.Owned && remote == "client-session" {
+			words = "use builder version v2 (BuildKit)"
+		}
 		if r := buildByAPI(t, bed.server.Host, "remote="+remote); r.Code == 0 || !strings.Contains(r.Err, words) {
 			t.Errorf("%s: %s, want %q", remote, r, words)
 		}
@@ -291,7 +301,9 @@ func TestBuildOptions(t *testing.T) {
 	}
 	fails(t, 1, "is only supported on a Docker daemon with experimental features enabled", "build", "--squash", dir)
 	fails(t, 1, "security options on build", "build", "--security-opt", "seccomp=unconfined", dir)
-	fails(t, 1, "Minimum memory limit allowed is 6MB", "build", "--memory", "4m", dir)
+	if bed.server.Owned { // dockerd takes the steps from the cache before it looks at the limits
+		fails(t, 1, "Minimum memory limit allowed is 6MB", "build", "--memory", "4m", dir)
+	}
 }
 
 // TestBuildWithoutBuildx has the docker command find out by itself that there is neither buildx nor BuildKit.
@@ -335,6 +347,7 @@ func TestBuildWithoutBuildx(t *testing.T) {
 
 // TestBuildCacheShowsAndGoes looks at the cache by docker system df and docker builder prune.
 func TestBuildCacheShowsAndGoes(t *testing.T) {
+	own(t) // dockerd's shows nothing of what its classic builder keeps
 	tag := builtTag(t)
 	dir := buildDir(t, "Dockerfile", base()+"RUN head -c 3000000 /dev/zero >/"+strings.ReplaceAll(tag, "/", "-")+"\nRUN echo 2\n")
 	ok(t, "build", "-t", tag, dir)
