@@ -14,11 +14,14 @@ import (
 	"github.com/brigd/brig/internal/fault"
 )
 
-// A handling is one event handler that runs.
+// A handling is one event handler that runs, or is about to.
 type handling struct {
-	handle *brig.Handle
 	before bool          // a pre-start: there is no main process yet
 	done   chan struct{} // closed when nothing of it is left
+
+	// Guarded by Containers.mu.
+	handle   *brig.Handle // nil: it is still to come
+	unwanted bool         // it was killed before it came
 }
 
 // runHandler runs an event handler of appc's (aci.md) to its end: in a jail that is the main process's but for what runs in it, so with its
@@ -32,23 +35,33 @@ func (c *Containers) runHandler(ctx context.Context, ct *container, j *brig.Jail
 	own := *j
 	own.Args = args
 	own.Spec.TTY, own.Spec.OpenStdin, own.Spec.Sockets = false, false, nil
+	run := c.handles(ct)
+	if run == nil {
+		run = &handling{before: what == preStart, done: make(chan struct{})}
+		c.setHandling(ct, run)
+		defer close(run.done)
+		defer c.setHandling(ct, nil)
+	}
 	h, _, err := c.cfg.Jails.Create(ctx, &own) // its warnings are the main process's
 	if err != nil {
 		return err
 	}
-	run := &handling{handle: h, before: what == preStart, done: make(chan struct{})}
-	defer close(run.done)
 	said := &tail{}
 	var listening sync.WaitGroup
 	defer listening.Wait()
 	defer func() {
-		c.setHandling(ct, nil)
 		if e := c.cfg.Jails.Destroy(context.WithoutCancel(ctx), h); err == nil {
 			err = e
 		}
 	}()
 	fault.Point("handler.made")
-	c.setHandling(ct, run)
+	c.mu.Lock()
+	run.handle = h
+	unwanted := run.unwanted
+	c.mu.Unlock()
+	if unwanted {
+		return errs.New(errs.Invalid, "ended with exit code 137: it was killed before it began")
+	}
 	joined := make(chan struct{})
 	listening.Go(func() {
 		join := sync.OnceFunc(func() { close(joined) })
@@ -92,11 +105,22 @@ func (c *Containers) handles(ct *container) *handling {
 	return ct.handling
 }
 
+// expectHandler notes that a post-stop handler comes, if d has one, so that who stops or kills ct in between ends it too. c.mu is held.
+func (c *Containers) expectHandler(ct *container, d *brig.Container) {
+	if len(d.Spec.PostStop) > 0 && d.Netns != nil {
+		ct.handling = &handling{done: make(chan struct{})}
+	}
+}
+
 // afterEnd runs the post-stop handler of a run that has ended, if it has one; d is the record of that run. It goes on until somebody stops or
 // kills it. What comes of it changes nothing, and is logged. The caller holds ct's lock.
 func (c *Containers) afterEnd(ctx context.Context, ct *container, d *brig.Container) {
 	if len(d.Spec.PostStop) == 0 || d.Netns == nil {
 		return
+	}
+	if run := c.handles(ct); run != nil {
+		defer close(run.done)
+		defer c.setHandling(ct, nil)
 	}
 	if err := c.runPostStop(ctx, ct, d.Clone()); err != nil {
 		c.log.Warn("after a run", "container", ct.id.Short(), "err", err)
@@ -196,7 +220,14 @@ func (c *Containers) killHandler(ctx context.Context, run *handling) error {
 }
 
 func (c *Containers) signalHandler(ctx context.Context, run *handling, sig syscall.Signal) error {
-	err := c.cfg.Processes.Signal(ctx, run.handle, "", int(sig))
+	c.mu.Lock()
+	h := run.handle
+	run.unwanted = run.unwanted || h == nil && sig == syscall.SIGKILL
+	c.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	err := c.cfg.Processes.Signal(ctx, h, "", int(sig))
 	if errs.Is(err, errs.NotFound) {
 		return nil
 	}

@@ -86,7 +86,22 @@ func TestHandlersThatFail(t *testing.T) {
 // awaitStart waits until a command has been started.
 func (w *world) awaitStart(t *testing.T, command string) {
 	t.Helper()
-	for !slices.Contains(w.commands(), command) {
+	w.awaitStarts(t, command, 1)
+}
+
+// awaitStarts waits until a command has been started that many times.
+func (w *world) awaitStarts(t *testing.T, command string, times int) {
+	t.Helper()
+	for {
+		n := 0
+		for _, c := range w.commands() {
+			if c == command {
+				n++
+			}
+		}
+		if n >= times {
+			return
+		}
 		select {
 		case <-t.Context().Done():
 			t.Fatalf("%s was never started", command)
@@ -122,7 +137,7 @@ func TestHandlersEndWhenAsked(t *testing.T) {
 				b.Containers.Remove(t.Context(), "one", brig.RemoveOptions{})
 			}
 			b.run(t, "one", handled("", "true", "stubborn"))
-			b.awaitStart(t, "stubborn")
+			b.awaitStarts(t, "stubborn", 2) // the first was the pre-start
 			if err := end(b); err != nil {
 				t.Errorf("after: %v", err)
 			}
@@ -131,6 +146,24 @@ func TestHandlersEndWhenAsked(t *testing.T) {
 			}
 			b.checkNothingLeft(t)
 		})
+	}
+}
+
+// Who stops a container between the end of its process and the start of the handler after that doesn't leave the handler running.
+func TestStoppedBeforeItsHandler(t *testing.T) {
+	timeout := 0
+	for range 3 {
+		b := newWorld(t).boot(0)
+		b.run(t, "one", handled("", "true", "stubborn"))
+		ended, err := b.Wait(t.Context(), "one", brig.WaitNotRunning)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Stop(t.Context(), "one", brig.StopOptions{Timeout: &timeout}); err != nil && !errs.Is(err, errs.NotModified) {
+			t.Fatal(err)
+		}
+		<-ended
+		b.checkNothingLeft(t)
 	}
 }
 

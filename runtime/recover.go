@@ -54,10 +54,10 @@ func (c *Containers) Recover(ctx context.Context) error {
 		errList = append(errList, c.sweep(ctx), c.sweepPods(ctx))
 		c.sweepIdentities(ctx)
 	}
-	close(c.whole)
-	for _, ct := range all {
+	for _, ct := range all { // before ends that were not seen are dealt with: their handlers may hold a container for long
 		c.resume(ct)
 	}
+	close(c.whole)
 	return errors.Join(errList...)
 }
 

@@ -115,6 +115,7 @@ func (c *Containers) ended(ct *container, h *brig.Handle, exit brig.Exit, unseen
 	}
 	c.mu.Lock()
 	ct.rec, ct.jail = next, nil
+	c.expectHandler(ct, cur)
 	c.mu.Unlock()
 	fault.Point("end.recorded")
 	if err := c.clear(ctx, ct, cur, h); err != nil {
