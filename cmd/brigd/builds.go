@@ -36,7 +36,7 @@ func (w workshop) Begin(ctx context.Context) (build.Session, error) {
 // openBuilds makes what builds need beside the cache.
 func (e *engine) openBuilds(log *slog.Logger) (err error) {
 	e.contexts, err = buildcontext.Open(buildcontext.Config{
-		Dir: e.root.path("contexts"), Decompress: convert.New().Decompress, Download: e.registry.Download, Log: log,
+		Dir: e.root.path("contexts"), Memory: memoryDir(e.root.instance), Decompress: convert.New().Decompress, Download: e.registry.Download, Log: log,
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ import (
 const (
 	// maxTail is how many bytes may come after an archive's end, and are read away.
 	maxTail = 64 << 20
+	// maxSmall is how many bytes an archive has at most whose files are kept in memory.
+	maxSmall = 4 << 20
 	// maxDockerfile bounds in bytes a Dockerfile that comes alone.
 	maxDockerfile = 16 << 20
 	// dockerfileName is what a Dockerfile that comes alone is called.
@@ -34,6 +36,9 @@ const (
 // Config is all that Contexts need.
 type Config struct {
 	Dir string // that the contexts are made in; made if missing
+	// Memory is a directory in memory, made anew, where small contexts are made as long as there is room: making a file takes a disk's file system a
+	// hundred times as long. "": there is none.
+	Memory string
 	// Decompress returns the plain bytes of an archive; what r gives decides. See convert.Converter.
 	Decompress func(ctx context.Context, r io.Reader, mediaType string) (io.ReadCloser, error)
 	// Download opens what an http or https URL gives; size is in bytes, -1 if it isn't known. See registry.Registry.
@@ -55,18 +60,31 @@ func Open(c Config) (*Contexts, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, errs.Wrap(err, "make the directory of build contexts")
 	}
+	if c.Memory != "" {
+		err := erase.All(c.Memory)
+		if err == nil {
+			err = os.Mkdir(c.Memory, 0o700) // and nobody else's: everybody may write to where it is
+		}
+		if err != nil {
+			c.Log.Warn("build contexts are not kept in memory", "dir", c.Memory, "err", err)
+			c.Memory = ""
+		}
+	}
 	return &Contexts{c: c}, nil
 }
 
 // Close waits until contexts that were given back are gone.
 func (c *Contexts) Close() error {
 	c.going.Wait()
-	return nil
+	if c.c.Memory == "" {
+		return nil
+	}
+	return os.Remove(c.c.Memory)
 }
 
-// make gives a fresh directory, and what removes it, which doesn't wait.
-func (c *Contexts) make() (dir string, remove func(), err error) {
-	if dir, err = os.MkdirTemp(c.c.Dir, "c-"); err != nil {
+// make gives a fresh directory in top, and what removes it, which doesn't wait.
+func (c *Contexts) make(top string) (dir string, remove func(), err error) {
+	if dir, err = os.MkdirTemp(top, "c-"); err != nil {
 		return "", nil, errs.Wrap(err, "make a directory for the build context")
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // the mode of what COPY . copies
@@ -84,30 +102,60 @@ func (c *Contexts) make() (dir string, remove func(), err error) {
 // Receive extracts an archive, compressed or not, as tarfs does; owners are left out: what a build copies belongs to root unless it says
 // otherwise. It reads r to its end. The directory stays until remove is called. Invalid: it is no archive, or one that leaves its root.
 func (c *Contexts) Receive(ctx context.Context, r io.Reader) (dir string, remove func(), err error) {
-	dir, remove, err = c.make()
+	plain, err := c.c.Decompress(ctx, r, "")
+	if err != nil {
+		return "", nil, errs.Wrap(err, "read the build context")
+	}
+	defer plain.Close()
+	archive, dir, remove, err := c.small(ctx, plain)
 	if err != nil {
 		return "", nil, err
 	}
-	if err := c.receive(ctx, dir, r); err != nil {
+	if dir == "" {
+		if dir, remove, err = c.make(c.c.Dir); err != nil {
+			return "", nil, err
+		}
+		err = extract(ctx, dir, archive)
+	}
+	if err == nil {
+		_, err = io.CopyN(io.Discard, r, maxTail)
+		if err = errs.Wrap(err, "read the build context to its end"); errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	if err != nil {
 		remove()
 		return "", nil, err
 	}
 	return dir, remove, nil
 }
 
-func (c *Contexts) receive(ctx context.Context, dir string, r io.Reader) error {
-	plain, err := c.c.Decompress(ctx, r, "")
-	if err != nil {
-		return errs.Wrap(err, "read the build context")
+// small extracts an archive into memory if it is small enough. Else dir is "", and rest is the archive from its beginning.
+func (c *Contexts) small(ctx context.Context, plain io.Reader) (rest io.Reader, dir string, remove func(), err error) {
+	if c.c.Memory == "" {
+		return plain, "", nil, nil
 	}
-	defer plain.Close()
-	if err := extract(ctx, dir, plain); err != nil {
-		return err
+	var b bytes.Buffer
+	if _, err := io.CopyN(&b, plain, maxSmall); err != io.EOF {
+		if err != nil {
+			return nil, "", nil, errs.Wrap(err, "read the build context")
+		}
+		return io.MultiReader(&b, plain), "", nil, nil
 	}
-	if _, err := io.CopyN(io.Discard, r, maxTail); err != nil && err != io.EOF {
-		return errs.Wrap(err, "read the build context to its end")
+	if bytes.Contains(b.Bytes(), []byte("SCHILY.xattr.user.")) { // which tmpfs has had since Linux 6.6 only
+		return &b, "", nil, nil
 	}
-	return nil
+	dir, remove, err = c.make(c.c.Memory)
+	if err == nil {
+		if err = extract(ctx, dir, bytes.NewReader(b.Bytes())); err == nil {
+			return nil, dir, remove, nil
+		}
+		remove()
+	}
+	if ctx.Err() != nil {
+		return nil, "", nil, err
+	}
+	return &b, "", nil, nil // on the disk it works, or fails again
 }
 
 func extract(ctx context.Context, dir string, plain io.Reader) error {
@@ -126,7 +174,7 @@ func (c *Contexts) Fetch(ctx context.Context, remote string, progress func(brig.
 	if !gitsource.Is(remote) && !strings.HasPrefix(remote, "http://") && !strings.HasPrefix(remote, "https://") {
 		return "", "", nil, errs.New(errs.Invalid, "remoteURL (%s) could not be recognized as URL", remote)
 	}
-	top, remove, err := c.make()
+	top, remove, err := c.make(c.c.Dir)
 	if err != nil {
 		return "", "", nil, err
 	}

@@ -74,6 +74,58 @@ func zip(b []byte) []byte {
 	return out.Bytes()
 }
 
+// Small contexts are made in memory, others and those that memory has no room for on the disk, and nothing is left of either.
+func TestMemory(t *testing.T) {
+	top := t.TempDir()
+	memory, disk := filepath.Join(top, "memory"), filepath.Join(top, "disk")
+	if err := os.MkdirAll(filepath.Join(memory, "left by another"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(Config{Dir: disk, Memory: memory, Decompress: inflate, Download: get, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attr := pack(t, "f", "1")
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: "f", Mode: 0o600, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}, Format: tar.FormatPAX}); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	for name, x := range map[string]struct {
+		archive []byte
+		in      string
+	}{
+		"small": {attr, memory}, "compressed": {zip(attr), memory}, "just too large": {pack(t, "f", strings.Repeat("x", maxSmall-1536)), disk},
+		"as large as may be": {pack(t, "f", strings.Repeat("x", maxSmall-2048))[:maxSmall-1], memory}, "user's attributes": {b.Bytes(), disk},
+	} {
+		dir, remove, err := c.Receive(t.Context(), bytes.NewReader(x.archive))
+		if err != nil || filepath.Dir(dir) != x.in {
+			t.Errorf("%s: %s, %v", name, dir, err)
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, "f")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		remove()
+	}
+	if _, _, err := c.Receive(t.Context(), strings.NewReader("no archive, but longer than one block of it: "+strings.Repeat("x", 600))); !errs.Is(err, errs.Invalid) {
+		t.Errorf("no archive: %v", err)
+	}
+	if err := os.Chmod(memory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(memory); !os.IsNotExist(err) {
+		t.Errorf("left in memory: %v", err)
+	}
+	if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {
+		t.Errorf("left on the disk: %v, %v", left, err)
+	}
+}
+
 func TestReceive(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, filepath.Join(dir, "x"))
