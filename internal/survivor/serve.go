@@ -44,7 +44,7 @@ const watchLock = 2 * time.Second
 func (s *Server) Start(l net.Listener, lock *os.File) {
 	s.clients, s.ended = map[net.Conn]bool{}, make(chan struct{})
 	s.wg.Go(func() { s.accept(l) })
-	go func() {
+	s.wg.Go(func() {
 		t := time.NewTicker(watchLock)
 		defer t.Stop()
 		for {
@@ -60,7 +60,7 @@ func (s *Server) Start(l net.Listener, lock *os.File) {
 				s.Unlock()
 			}
 		}
-	}()
+	})
 }
 
 // deleted reports whether an open file has no name any more.
