@@ -96,7 +96,8 @@ func (b *ACIBuilder) BuildACI(ctx context.Context, r brig.ACIBuild, out, errOut 
 
 // dependency is what a child of img depends on. Its ID is computed if it isn't known yet.
 func (b *ACIBuilder) dependency(ctx context.Context, img *brig.Image) (brig.ACIDependency, error) {
-	if img.ACI.ID == "" {
+	aci := img.ACI // a copy: images are replaced, not changed
+	if aci.ID == "" {
 		if err := b.images.computeACI(ctx, img.ID, func(w io.Writer) io.Writer { return w }); err != nil {
 			return brig.ACIDependency{}, errs.Wrap(err, "find the ACI ID of image %s", shortDigest(img.ID))
 		}
@@ -104,9 +105,9 @@ func (b *ACIBuilder) dependency(ctx context.Context, img *brig.Image) (brig.ACID
 		if err != nil {
 			return brig.ACIDependency{}, err
 		}
-		*img = info.Image
+		aci = info.ACI
 	}
-	manifest, err := b.images.Blobs.Get(img.ACI.Manifest)
+	manifest, err := b.images.Blobs.Get(aci.Manifest)
 	if err != nil {
 		return brig.ACIDependency{}, errs.Wrap(err, "appc manifest of image %s", shortDigest(img.ID))
 	}
@@ -114,7 +115,7 @@ func (b *ACIBuilder) dependency(ctx context.Context, img *brig.Image) (brig.ACID
 	if err != nil {
 		return brig.ACIDependency{}, err
 	}
-	return brig.ACIDependency{Name: info.Name, ID: img.ACI.ID, Labels: info.Labels}, nil
+	return brig.ACIDependency{Name: info.Name, ID: aci.ID, Labels: info.Labels}, nil
 }
 
 // carryOut runs the command on the tree and returns the manifest that it leaves. The working directory is gone then.

@@ -129,13 +129,7 @@ func (i *Images) toArchive(img *brig.Image) (brig.ArchiveImage, error) {
 	}
 	out := brig.ArchiveImage{Config: config}
 	for _, x := range img.Layers {
-		out.Layers = append(out.Layers, brig.ArchiveLayer{Blob: x.Blob, Diff: x.Diff, Open: func() (io.ReadCloser, error) {
-			f, _, err := i.Blobs.Open(x.Blob.Digest)
-			if err != nil {
-				return nil, err
-			}
-			return f, nil
-		}})
+		out.Layers = append(out.Layers, i.archived(x))
 	}
 	if img.Manifest != "" {
 		manifest, err := i.Blobs.Get(img.Manifest)
