@@ -463,7 +463,8 @@ func (c *Containers) dead(ctx context.Context, ct *container, next *brig.Contain
 	return errs.Wrap(c.put(ctx, next, puts, nil), "keep the record of container %s", ct.id.Short())
 }
 
-// forget drops a removed container from memory and wakes who waits for that.
+// forget drops a removed container from memory and wakes who waits for that. Who waits for the removal of a pod's app is told when the pod is gone
+// too (destroyPod): its volumes and its name are what a removal of the app frees.
 func (c *Containers) forget(ct *container) {
 	c.mu.Lock()
 	d := ct.rec
@@ -477,9 +478,17 @@ func (c *Containers) forget(ct *container) {
 		}
 	}
 	ct.gone = true
+	inPod := c.pods[d.Pod] != nil
 	c.mu.Unlock()
 	c.cfg.Freed()
 	c.event(d, "destroy")
 	c.endPending(ct)
-	c.wake(ct, brig.Exit{Code: d.ExitCode, Time: d.FinishedAt, OOMKilled: d.OOMKilled}, brig.WaitNotRunning, brig.WaitNextExit, brig.WaitRemoved)
+	c.wake(ct, exitOf(d), brig.WaitNotRunning, brig.WaitNextExit)
+	if !inPod {
+		c.wake(ct, exitOf(d), brig.WaitRemoved)
+	}
+}
+
+func exitOf(d *brig.Container) brig.Exit {
+	return brig.Exit{Code: d.ExitCode, Time: d.FinishedAt, OOMKilled: d.OOMKilled}
 }

@@ -74,8 +74,10 @@ func (c *Containers) destroyPod(ctx context.Context, p *pod) error {
 		}
 	}
 	fault.Point("pod.removing")
+	crew := c.crew(p)
+	defer c.tellRemoved(crew)
 	var failed []error
-	for _, ct := range c.crew(p) {
+	for _, ct := range crew {
 		failed = append(failed, errs.Wrap(c.removeApp(ctx, ct), "app %s", c.record(ct).App))
 		fault.Point("pod.app.removed")
 	}
@@ -83,6 +85,18 @@ func (c *Containers) destroyPod(ctx context.Context, p *pod) error {
 		return errs.Wrap(err, "remove pod %s", rec.Name)
 	}
 	return c.forgetPod(ctx, p)
+}
+
+// tellRemoved wakes who waits for the removal of those that are gone.
+func (c *Containers) tellRemoved(crew []*container) {
+	for _, ct := range crew {
+		c.mu.Lock()
+		d, gone := ct.rec, ct.gone
+		c.mu.Unlock()
+		if gone {
+			c.wake(ct, exitOf(d), brig.WaitRemoved)
+		}
+	}
 }
 
 func (c *Containers) removeApp(ctx context.Context, ct *container) error {

@@ -288,6 +288,9 @@ func TestPodAutoRemove(t *testing.T) {
 	if exit := <-gone; exit.Code != 137 {
 		t.Error(exit)
 	}
+	if all, _ := b.PodList(t.Context()); len(all) != 0 {
+		t.Errorf("a removal was told before the pod was gone: %v", all)
+	}
 	b.Close()
 	b.checkNothingLeft(t)
 	if all, _ := b.PodList(t.Context()); len(all) != 0 {
