@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brigd/brig/internal/nmount"
 	"github.com/brigd/brig/jailer/jailctl"
 	"github.com/brigd/brig/jailer/jailspec"
 )
@@ -32,7 +33,7 @@ func leftovers() error {
 	for _, h := range (&Jailer{cfg: Config{Instance: testInstance, Shim: shimPath}}).shims() {
 		found = append(found, fmt.Errorf("shim %d in %s", h.ShimPID, h.Dir))
 	}
-	points, perr := jailctl.MountPoints()
+	points, perr := nmount.Points()
 	for _, p := range points {
 		if strings.Contains(p, "TestJail") {
 			found = append(found, fmt.Errorf("mount %s", p))

@@ -14,6 +14,7 @@ import (
 	"github.com/brigd/brig/internal/erase"
 	"github.com/brigd/brig/internal/errs"
 	"github.com/brigd/brig/internal/fault"
+	"github.com/brigd/brig/internal/nmount"
 	"github.com/brigd/brig/internal/undo"
 	"github.com/brigd/brig/jailer/jailctl"
 	"github.com/brigd/brig/jailer/jailrun"
@@ -189,7 +190,7 @@ func unmountAll(ctx context.Context, dir, root string) error {
 	if text, err := os.ReadFile(filepath.Join(dir, jailrun.BundleName)); err == nil {
 		_ = json.Unmarshal(text, &b) // torn by a loss of power: what is beneath dir goes all the same
 	}
-	points, err := jailctl.MountPoints()
+	points, err := nmount.Points()
 	if err != nil {
 		return errs.Wrap(err, "list mounts")
 	}

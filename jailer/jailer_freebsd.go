@@ -2,7 +2,7 @@ package jailer
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +16,6 @@ import (
 	"github.com/brigd/brig/internal/host"
 	"github.com/brigd/brig/internal/kmod"
 	"github.com/brigd/brig/jailer/jailctl"
-	"github.com/brigd/brig/jailer/jailrun"
 	"github.com/brigd/brig/jailer/jailspec"
 	"golang.org/x/sys/unix"
 )
@@ -236,16 +235,33 @@ func (j *Jailer) Stats(ctx context.Context, h *brig.Handle) (brig.Sample, error)
 	if err != nil {
 		return brig.Sample{}, errs.Wrap(err, "look at what jail %s uses", name)
 	}
-	if holder := jailspec.Holder(name); holder != "" && jailctl.OwnStack(holder) {
-		out, err := host.Run(ctx, j.program, jailrun.VerbLinks, holder)
-		if err == nil {
-			err = json.Unmarshal(out, &a.Links)
-		}
-		if err != nil && ctx.Err() == nil && jailctl.Path(holder) != "" {
-			return brig.Sample{}, errs.Wrap(err, "look at the interfaces of jail %s", holder)
-		}
+	if a.Links, err = j.links(jailspec.Holder(name)); err != nil {
+		return brig.Sample{}, errs.Wrap(err, "look at the interfaces of jail %s", name)
 	}
 	return jailspec.Sample(&a), nil
+}
+
+// links are the interfaces of the network stack that the jail holder has, as the host's ends of them count.
+func (j *Jailer) links(holder string) (out []jailctl.Link, err error) {
+	holder, _, _ = strings.Cut(holder, ".")
+	id, ours := strings.CutPrefix(holder, "brignet-"+j.cfg.Instance+"-")
+	if !ours {
+		return nil, nil
+	}
+	all, err := jailctl.Links()
+	for _, l := range all {
+		if !strings.HasPrefix(l.Name, "v"+j.cfg.Instance[:4]+"-") {
+			continue
+		}
+		text, e := jailctl.Description(l.Name)
+		m, ok := brig.ParseLinkMark(text)
+		if e != nil {
+			err = errors.Join(err, e)
+		} else if ok && m.Instance == j.cfg.Instance && m.Container == id {
+			out = append(out, l.Opposite(m.Iface))
+		}
+	}
+	return out, err
 }
 
 func memory() uint64 {

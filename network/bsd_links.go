@@ -68,7 +68,7 @@ func (h *bsdHost) link(id brig.ID, l *leg, has6 bool) (err error) {
 		return err
 	}
 	jail := h.jail(id)
-	out, err := h.do(h.makeEpair(id, l.EndpointID)...)
+	out, err := h.do(h.makeEpair(id, &l.Endpoint)...)
 	if err != nil {
 		return errs.Wrap(err, "make an epair for %s", h.vethName(l.EndpointID))
 	}
@@ -196,7 +196,7 @@ func (h *bsdHost) release(id brig.ID) error {
 		return err
 	}
 	for _, n := range have {
-		if strings.HasPrefix(n.descr, h.markOfAll(id)) {
+		if m, ok := brig.ParseLinkMark(n.descr); ok && m.Instance == h.instance && m.Container == string(id[:16]) {
 			err = errors.Join(err, h.destroy(n.name))
 		}
 	}

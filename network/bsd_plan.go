@@ -21,12 +21,11 @@ func (c commands) userBridge(id brig.ID) string { return c.bridgePrefix() + stri
 func (c commands) linkPrefix() string           { return "v" + c.instance[:4] + "-" }
 func (c commands) vethName(ep brig.ID) string   { return c.linkPrefix() + string(ep[:8]) }
 
-// mark is the description of the instance's bridges; those of its epairs go on with a colon, the container and the endpoint.
-func (c commands) mark() string { return "brig_" + c.instance }
-func (c commands) markOf(id, endpoint brig.ID) string {
-	return c.markOfAll(id) + string(endpoint[:8])
+// mark is the description of the instance's bridges; those of its epairs begin with it (brig.LinkMark).
+func (c commands) mark() string { return brig.LinkMark{Instance: c.instance}.String() }
+func (c commands) markOf(id brig.ID, ep *brig.Endpoint) string {
+	return brig.LinkMark{Instance: c.instance, Container: string(id[:16]), Endpoint: string(ep.EndpointID[:8]), Iface: ep.Iface}.String()
 }
-func (c commands) markOfAll(id brig.ID) string { return c.mark() + ":" + string(id[:16]) + ":" }
 
 // jail names the jail that holds a container's network stack; jails of containers begin otherwise.
 func (c commands) jail(id brig.ID) string { return c.jailPrefix() + string(id[:16]) }
@@ -77,8 +76,8 @@ func useIPv6(name string) []string {
 func refuseIPv6(name string) []string { return []string{"ifconfig", name, "inet6", "ifdisabled"} }
 
 // makeEpair prints the name of its first end.
-func (c commands) makeEpair(id, endpoint brig.ID) []string {
-	return []string{"ifconfig", "epair", "create", "descr", c.markOf(id, endpoint)}
+func (c commands) makeEpair(id brig.ID, ep *brig.Endpoint) []string {
+	return []string{"ifconfig", "epair", "create", "descr", c.markOf(id, ep)}
 }
 
 // hostEnd names the first end, and makes it fit for its bridge: members must have the same MTU. It gets an address of its own, since the

@@ -595,7 +595,7 @@ func TestBSDSweep(t *testing.T) {
 	kept := b.state()
 	id := brig.ID("00000000000000020000000000000001")
 	for step := range 3 {
-		out, err := h.do(h.makeEpair(id, "abcdef03")...)
+		out, err := h.do(h.makeEpair(id, &brig.Endpoint{EndpointID: "abcdef03"})...)
 		must(t, err)
 		a, end, err := parseCreated(out)
 		must(t, err)

@@ -232,6 +232,10 @@ func (b *storeSeam) MakeMountPoint(ctx context.Context, id brig.RID) (string, er
 	return b.MakeVolume(ctx, id, 0)
 }
 
+func (b *storeSeam) BindVolume(ctx context.Context, id brig.RID, from *os.File) error {
+	return b.MountVolume(ctx, id, brig.VolumeMount{Device: from.Name()})
+}
+
 func (b *storeSeam) MountVolume(_ context.Context, id brig.RID, m brig.VolumeMount) error {
 	return b.showVolume(id, m.Device)
 }

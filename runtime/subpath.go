@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"syscall"
@@ -64,6 +63,5 @@ func (c *Containers) showSubpath(ctx context.Context, id brig.RID, p brig.MountP
 	if err != nil {
 		return "", err
 	}
-	from := brig.VolumeMount{Type: "none", Device: fmt.Sprintf("/proc/self/fd/%d", f.Fd()), Options: "rbind,rprivate"}
-	return place, c.cfg.VolumeData.MountVolume(ctx, id, from)
+	return place, c.cfg.VolumeData.BindVolume(ctx, id, f)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +76,11 @@ func mountVolume(ctx context.Context, dir string, m brig.VolumeMount) error {
 		}
 	}
 	return nil
+}
+
+// bindVolume mounts what from has open.
+func (s *Store) bindVolume(ctx context.Context, dir string, from *os.File) error {
+	return mountVolume(ctx, dir, brig.VolumeMount{Type: "none", Device: fmt.Sprintf("/proc/self/fd/%d", from.Fd()), Options: "rbind,rprivate"})
 }
 
 // numericAddress puts an address in place of the name in addr=, which mount(8)'s helpers would do: these kernel clients take no names.

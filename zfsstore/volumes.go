@@ -46,6 +46,15 @@ func (s *Store) MakeMountPoint(ctx context.Context, id brig.RID) (string, error)
 
 // MountVolume mounts m on the volume's mount point, unless something is mounted there already. Errors are the kernel's, as Invalid.
 func (s *Store) MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount) error {
+	return s.mountOn(ctx, id, func(dir string) error { return mountVolume(ctx, dir, m) })
+}
+
+// BindVolume shows the directory from on the volume's mount point, as MountVolume: exactly what was opened, whatever has its name by now.
+func (s *Store) BindVolume(ctx context.Context, id brig.RID, from *os.File) error {
+	return s.mountOn(ctx, id, func(dir string) error { return s.bindVolume(ctx, dir, from) })
+}
+
+func (s *Store) mountOn(ctx context.Context, id brig.RID, mount func(dir string) error) error {
 	unlock, err := s.lockRoot(ctx, id)
 	if err != nil {
 		return err
@@ -55,7 +64,7 @@ func (s *Store) MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount
 	if mounted, err := mountinfo.Mounted(dir); err != nil || mounted {
 		return errs.Wrap(err, "look at the mount point of volume %s", id)
 	}
-	return errs.As(errs.Invalid, mountVolume(ctx, dir, m))
+	return errs.As(errs.Invalid, mount(dir))
 }
 
 // UnmountVolume takes away all that is mounted on the volume's mount point; one that is not there, or not mounted, is fine.

@@ -7,12 +7,14 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brigd/brig/internal/nmount"
 )
 
 // uncover unmounts all on and beneath dir, last first. FreeBSD has no mount namespaces: what a jail's bundle mounts is there for everybody, a folder of
 // the host's too that somebody bound into a container.
 func uncover(dir string) error {
-	points, err := mountpoints()
+	points, err := nmount.Points()
 	if err != nil {
 		return err
 	}
@@ -25,25 +27,4 @@ func uncover(dir string) error {
 		}
 	}
 	return nil
-}
-
-// mountpoints lists all of the host's, in the order of mounting.
-func mountpoints() (out []string, err error) {
-	for {
-		n, err := unix.Getfsstat(nil, unix.MNT_NOWAIT)
-		if err != nil {
-			return nil, os.NewSyscallError("getfsstat", err)
-		}
-		list := make([]unix.Statfs_t, n+8)
-		if n, err = unix.Getfsstat(list, unix.MNT_NOWAIT); err != nil {
-			return nil, os.NewSyscallError("getfsstat", err)
-		}
-		if n == len(list) {
-			continue // there may be more by now
-		}
-		for i := range list[:n] {
-			out = append(out, unix.ByteSliceToString(list[i].Mntonname[:]))
-		}
-		return out, nil
-	}
 }

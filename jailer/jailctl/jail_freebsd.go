@@ -122,37 +122,6 @@ func SetCPUs(jid int, mask []uint64) error {
 	return nil
 }
 
-// Mount makes a mount by nmount(2): pairs as jailspec.Mount.Iov has them.
-func Mount(pairs [][]byte) error {
-	message := make([]byte, 256)
-	parts := append(pairs[:len(pairs):len(pairs)], []byte("errmsg\x00"), message)
-	iov := iovecs(parts)
-	if _, _, e := unix.Syscall(unix.SYS_NMOUNT, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), 0); e != 0 {
-		if text, _, _ := strings.Cut(string(message), "\x00"); text != "" {
-			return errors.New("nmount: " + text + ": " + e.Error())
-		}
-		return &callError{"nmount", e}
-	}
-	return nil
-}
-
-// MountPoints lists where something is mounted, oldest first.
-func MountPoints() ([]string, error) {
-	n, err := unix.Getfsstat(nil, unix.MNT_NOWAIT)
-	if err != nil {
-		return nil, err
-	}
-	buf := make([]unix.Statfs_t, n+16)
-	if n, err = unix.Getfsstat(buf, unix.MNT_NOWAIT); err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, st := range buf[:n] {
-		out = append(out, unix.ByteSliceToString(st.Mntonname[:]))
-	}
-	return out, nil
-}
-
 // AddRule and RemoveRules change rctl(8)'s rules. A filter that nothing matches is no error.
 func AddRule(rule string) error { _, err := rctl(unix.SYS_RCTL_ADD_RULE, rule, 0); return err }
 
@@ -184,6 +153,30 @@ func Links() ([]Link, error) {
 		return nil, &callError{"sysctl net.routetable", err.(unix.Errno)}
 	}
 	return ParseLinks(b)
+}
+
+// Description is an interface's, as `ifconfig … descr` sets it (netintro(4), SIOCGIFDESCR); "" if it has none or isn't there any more.
+func Description(name string) (string, error) {
+	fd, err := unix.Socket(unix.AF_LOCAL, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", &callError{"socket", err.(unix.Errno)}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 256)
+	arg := struct { // struct ifreq with ifr_buffer, net/if.h
+		name   [16]byte
+		length uint64
+		buffer *byte
+	}{length: uint64(len(text)), buffer: &text[0]}
+	copy(arg.name[:], name)
+	const siocgifdescr = 0xc020692a // _IOWR('i', 42, struct ifreq)
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), siocgifdescr, uintptr(unsafe.Pointer(&arg)))
+	if e == unix.ENXIO || e == unix.ENOMSG || e == 0 && arg.buffer == nil { // no such interface, no description, one longer than any of brig's
+		return "", nil
+	} else if e != 0 {
+		return "", &callError{"look for the description of " + name, e}
+	}
+	return unix.ByteSliceToString(text), nil
 }
 
 // Loopback gives lo0 of this process's network stack 127.0.0.1, and brings it up (netintro(4), SIOCAIFADDR); ::1 comes by itself.
@@ -220,14 +213,6 @@ func OpenPorts() error {
 		return &callError{"sysctl " + name, e}
 	}
 	return nil
-}
-
-// OwnStack reports whether a jail has a network stack of its own. False for one that isn't there.
-func OwnStack(name string) bool {
-	how := make([]byte, 4)
-	iov := iovecs([][]byte{[]byte("name\x00"), append([]byte(name), 0), []byte("vnet\x00"), how})
-	_, _, e := unix.Syscall(unix.SYS_JAIL_GET, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)), 0)
-	return e == 0 && binary.NativeEndian.Uint32(how) == 1 // JAIL_SYS_NEW
 }
 
 func rctl(call uintptr, in string, room int) (string, error) {

@@ -53,3 +53,11 @@ func ParseLinks(b []byte) (out []Link, err error) {
 	}
 	return out, nil
 }
+
+// Opposite is what the other end of a link has counted, whose name it is: what one end sends the other receives.
+func (l Link) Opposite(name string) Link {
+	return Link{
+		Name: name, RxBytes: l.TxBytes, RxPackets: l.TxPackets, RxErrors: l.TxErrors, RxDropped: l.TxDropped,
+		TxBytes: l.RxBytes, TxPackets: l.RxPackets, TxErrors: l.RxErrors, TxDropped: l.RxDropped,
+	}
+}

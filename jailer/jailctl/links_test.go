@@ -33,6 +33,9 @@ func TestParseLinks(t *testing.T) {
 	if err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got := want.Opposite("in"); got.Opposite("eth0") != want || got.RxBytes != want.TxBytes || got.TxDropped != want.RxDropped || got.Name != "in" {
+		t.Errorf("its other end: %+v", got)
+	}
 	for n := 1; n < len(eth); n++ {
 		if _, err := ParseLinks(eth[:n]); err == nil {
 			t.Errorf("%d bytes of one: no error", n)

@@ -11,8 +11,8 @@ import (
 // BundleName is the bundle's file in a run directory.
 const BundleName = "bundle.json"
 
-// VerbLinks NAME prints the interfaces of a jail's network stack, []jailctl.Link in JSON. brigd asks so for statistics.
-const VerbLinks = "links"
+// VerbHere DIR shows the directory that is standard input at DIR, by nullfs(5). The store asks so for subpaths of volumes.
+const VerbHere = "here"
 
 // Options are a command line: VERB --KEY VALUE … NAME.
 type Options struct {

@@ -7,7 +7,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/brigd/brig/jailer/jailctl"
+	"github.com/brigd/brig/internal/nmount"
 	"github.com/brigd/brig/jailer/jailspec"
 	"golang.org/x/sys/unix"
 )
@@ -102,7 +102,7 @@ func place(b *jailspec.Bundle, target string, file bool) (dir int, name string, 
 
 // makeMount calls nmount(2); an option that older kernels don't know, and that only adds protection, is left out there.
 func makeMount(m *jailspec.Mount, target string) error {
-	err := jailctl.Mount(m.Iov(target))
+	err := nmount.Mount(m.Iov(target))
 	if err == nil || m.Type != "nullfs" {
 		return err
 	}
@@ -116,7 +116,7 @@ func makeMount(m *jailspec.Mount, target string) error {
 	if len(without.Options) == len(m.Options) {
 		return err
 	}
-	return jailctl.Mount(without.Iov(target))
+	return nmount.Mount(without.Iov(target))
 }
 
 // links makes the symbolic links of a jail, in its own root: where it sees that read-only it could not be written to. What the image has there goes.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/brigd/brig/internal/nmount"
 	"github.com/brigd/brig/jailer/jailctl"
 	"github.com/brigd/brig/jailer/jailspec"
 	"golang.org/x/sys/unix"
@@ -19,8 +20,8 @@ import (
 
 // Main executes one command line and returns the exit status: 0 once the process runs.
 func Main(args []string) int {
-	if len(args) == 2 && args[0] == VerbLinks {
-		if err := counted(args[1]); err != nil {
+	if len(args) == 2 && args[0] == VerbHere {
+		if err := nmount.Here(os.Stdin, args[1]); err != nil {
 			os.Stderr.WriteString("brig-jail: " + err.Error() + "\n")
 			return 1
 		}
@@ -52,22 +53,6 @@ func do(o Options) error {
 	default:
 		return enter(o)
 	}
-}
-
-// counted prints what the network stack of the jail has counted. It has all that it needs before it attaches.
-func counted(name string) error {
-	jid, err := jailctl.ID(name)
-	if err != nil {
-		return fmt.Errorf("find jail %s: %w", name, err)
-	}
-	if err := errors.Join(jailctl.Untraceable(), jailctl.Attach(jid)); err != nil {
-		return err
-	}
-	list, err := jailctl.Links()
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(list)
 }
 
 // run makes the jail, and has a child enter it. What fails leaves nothing.

@@ -4,10 +4,10 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
+	"github.com/brigd/brig/internal/nmount"
 	"github.com/brigd/brig/jailer/ocispec"
 )
 
@@ -127,11 +127,7 @@ func shm(in *Input) (Mount, bool) {
 	}
 }
 
-// ignored are mount(8) words of Linux's that say what is the case here anyway, or that change nothing that could be seen.
-var ignored = []string{"bind", "rbind", "private", "rprivate", "rw", "suid", "exec", "dev", "nodev", "async", "relatime", "norelatime", "strictatime", "atime", "nodiratime", "diratime", "z", "Z"}
-
-// userMount is a bind mount, by nullfs(5), or a tmpfs(5). Devices exist in devfs alone, so that all mounts are nodev. Nothing propagates
-// between FreeBSD's mounts, and nullfs doesn't show what is mounted beneath its source.
+// userMount is a bind mount, by nullfs(5), or a tmpfs(5).
 func userMount(in *Input, m brig.JailMount) (Mount, error) {
 	out := Mount{Type: "nullfs", From: m.Source, Target: path.Clean(m.Target)}
 	options := m.Options
@@ -143,51 +139,12 @@ func userMount(in *Input, m brig.JailMount) (Mount, error) {
 			options = slices.Concat(options, in.Host.Kept(m.Source))
 		}
 	}
-	for _, o := range options {
-		name, value, _ := strings.Cut(o, "=")
-		if slices.ContainsFunc(out.Options, func(x [2]string) bool { return x[0] == name }) {
-			continue
-		}
-		switch {
-		case slices.Contains([]string{"ro", "nosuid", "noexec", "noatime"}, o):
-			out.Options = append(out.Options, [2]string{o, ""})
-		case slices.Contains(ignored, o):
-		case slices.Contains([]string{"shared", "rshared", "slave", "rslave"}, o):
-			return Mount{}, errs.New(errs.NotImplemented, "mount %s: FreeBSD has no propagation (%s)", m.Target, o)
-		case out.Type == "tmpfs" && slices.Contains([]string{"size", "mode", "uid", "gid", "nr_inodes"}, name):
-			if name == "nr_inodes" {
-				name = "inodes"
-			}
-			out.Options = append(out.Options, [2]string{name, size(name, value)})
-		default:
-			return Mount{}, errs.New(errs.NotImplemented, "mount %s: the option %q is Linux's", m.Target, o)
-		}
+	var err error
+	if out.Options, err = nmount.Options(out.Type, out.Options, options); err != nil {
+		return Mount{}, errs.Wrap(err, "mount %s", m.Target)
 	}
 	if out.Type == "tmpfs" && !slices.ContainsFunc(out.Options, func(x [2]string) bool { return x[0] == "mode" }) {
 		out.Options = append(out.Options, [2]string{"mode", "1777"}) // as dockerd's
 	}
 	return out, nil
-}
-
-// size spells a tmpfs's size out in bytes: 64m and 64k are mount_tmpfs(8)'s and Linux's words, not the kernel's.
-func size(name, value string) string {
-	if name != "size" && name != "inodes" || value == "" {
-		return value
-	}
-	unit := int64(1)
-	switch value[len(value)-1] {
-	case 'k', 'K':
-		unit = 1 << 10
-	case 'm', 'M':
-		unit = 1 << 20
-	case 'g', 'G':
-		unit = 1 << 30
-	default:
-		return value
-	}
-	n, err := strconv.ParseInt(value[:len(value)-1], 10, 64)
-	if err != nil || n < 0 || n > (1<<62)/unit {
-		return value // the kernel says that it can't be
-	}
-	return strconv.FormatInt(n*unit, 10)
 }
