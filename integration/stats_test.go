@@ -71,7 +71,7 @@ func TestStats(t *testing.T) {
 	logged(t, id, "ready")
 	eventually(t, "work beyond the limit", func() (bool, string) {
 		u, _ := usageNow(t, name, "stream=false&one-shot=true")
-		return u.CPU.Throttled.Throttled > 0 && u.CPU.Usage.User > 0, jsonOf(t, u.CPU)
+		return (u.CPU.Throttled.Throttled > 0 || hostDiffers["throttled"] != "") && u.CPU.Usage.User > 0, jsonOf(t, u.CPU)
 	})
 	u, doc := usageNow(t, name, "stream=false")
 	equal(t, "id and name", u.ID+u.Name, id+"/"+name)
@@ -83,7 +83,11 @@ func TestStats(t *testing.T) {
 	between(t, "in user and kernel mode", u.CPU.Usage.User+u.CPU.Usage.Kernel, 1_000_000, 60_000_000_000)
 	between(t, "the host's since the sample before", u.CPU.System-u.Before.System, 1, 60_000_000_000)
 	between(t, "processors", u.CPU.Online, 1, 4096)
-	between(t, "throttled periods", u.CPU.Throttled.Throttled, 1, u.CPU.Throttled.Periods)
+	if reason := hostDiffers["throttled"]; reason != "" {
+		t.Log("left out: throttled periods: " + reason)
+	} else {
+		between(t, "throttled periods", u.CPU.Throttled.Throttled, 1, u.CPU.Throttled.Periods)
+	}
 	between(t, "received on eth0", u.Nets["eth0"].Rx, 0, 1<<20)
 	equal(t, "interfaces", len(u.Nets), 1)
 	if u.Read <= u.Preread || strings.HasPrefix(u.Preread, "0001") {
@@ -160,12 +164,24 @@ func TestStatsElsewhere(t *testing.T) {
 func TestStatsStartNoProcess(t *testing.T) {
 	own(t)
 	id := container(t, image("busybox"), "sleep", "600")
-	before := forks(t, bed.server.Pid())
-	for range 20 {
-		usageNow(t, id, "stream=false&one-shot=true")
-		ok(t, "ps", "-a", "-q", "--filter", "id="+id)
+	look := func(times int) (before, after string) {
+		before = forks(t, bed.server.Pid())
+		for range times {
+			usageNow(t, id, "stream=false&one-shot=true")
+			ok(t, "ps", "-a", "-q", "--filter", "id="+id)
+		}
+		return before, forks(t, bed.server.Pid())
 	}
-	equal(t, "time of ended children and children now", forks(t, bed.server.Pid()), before)
+	if reason := hostDiffers["healing"]; reason != "" {
+		t.Log("in between: " + reason)
+		eventually(t, "a while in which brigd starts nothing", func() (bool, string) {
+			before, after := look(3)
+			return after == before, before + ", then " + after
+		})
+		return
+	}
+	before, after := look(20)
+	equal(t, "time of ended children and children now", after, before)
 }
 
 // forks says what brigd's children have cost and how many there are.

@@ -270,6 +270,9 @@ func (h *bsdHost) linkNames(ep brig.Endpoint) []string {
 
 func (h *bsdHost) sharesStack() bool { return h.shared }
 
+// numbersIfaces tells whether programs for Linux see names of the Linux ABI's own (sys/compat/linux/linux.c, linux_use_real_ifname).
+func (h *bsdHost) numbersIfaces() bool { return h.sysctl("compat.linux.use_real_ifnames") != "1" }
+
 // strays lists interfaces and jails by name that belong to nobody. keep gives each container its links, bridges are those of all networks.
 // A jail in which others are is somebody's.
 func (h *bsdHost) strays(keep map[brig.ID][]string, bridges map[string]bool) (out []string, err error) {

@@ -170,7 +170,11 @@ func (n *Networks) enter(ctx context.Context, c *brig.Container, p *place) (warn
 		n.leave(p)
 		return nil, err
 	}
-	return nil, nil
+	named := slices.ContainsFunc(ms, func(m member) bool { return m.spec.DriverOpts[optIfname] != "" })
+	if named && c.Platform.OS == "linux" && n.host.numbersIfaces() {
+		warnings = append(warnings, "Programs for Linux see interfaces as eth0, eth1 and so on, whatever "+optIfname+" says, unless the host's compat.linux.use_real_ifnames is 1")
+	}
+	return warnings, nil
 }
 
 // again frees what rests in m and is wanted at once: addresses that m asks for, and those that the container itself had a moment ago. It

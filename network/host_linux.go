@@ -238,6 +238,9 @@ func (h *host) unplug(ep brig.Endpoint) error { return h.removeLink(h.vethName(e
 
 func (h *host) linkNames(ep brig.Endpoint) []string { return []string{h.vethName(ep.EndpointID)} }
 
+// numbersIfaces is false: programs see the names that interfaces have.
+func (h *host) numbersIfaces() bool { return false }
+
 // sharesStack is false: each container has a network namespace.
 func (h *host) sharesStack() bool { return false }
 

@@ -40,6 +40,7 @@ func (*host) members() (map[string]string, error)                            { r
 func (*host) release(brig.ID) error                                          { return nil }
 func (*host) unplug(brig.Endpoint) error                                     { return nil }
 func (*host) linkNames(brig.Endpoint) []string                               { return nil }
+func (*host) numbersIfaces() bool                                            { return false }
 func (*host) sharesStack() bool                                              { return false }
 func (*host) program([]bridge, []forward) error                              { return nil }
 func (*host) forget()                                                        {}
