@@ -168,6 +168,8 @@ type ACIBuilds interface {
 type Variants interface {
 	// ImageFor returns what ref means for a platform. NotFound, in dockerd's words, if it means nothing, or something for other platforms.
 	ImageFor(ctx context.Context, ref, platform string) (*brig.ImageInfo, error)
+	// ImageForEach returns all that ref means, one for each platform; first what it means where nobody asks for one. NotFound.
+	ImageForEach(ctx context.Context, ref string) ([]brig.ImageInfo, error)
 	// CheckImage looks at an image for a host as elfcheck.ParseHost reads it; "" is this one. It executes nothing of the image.
 	CheckImage(ctx context.Context, ref, platform, host string) (*elfcheck.Report, error)
 }

@@ -58,6 +58,22 @@ func (f *imageShelf) ImageGet(_ context.Context, ref string) (*brig.ImageInfo, e
 	return &i, nil
 }
 
+// ImageForEach gives those that have one name.
+func (f *imageShelf) ImageForEach(_ context.Context, ref string) (out []brig.ImageInfo, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, err := f.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range f.images[n:] {
+		if i.ID == f.images[n].ID || slices.ContainsFunc(i.Tags, func(tag string) bool { return slices.Contains(f.images[n].Tags, tag) }) {
+			out = append(out, i)
+		}
+	}
+	return out, nil
+}
+
 func (f *imageShelf) ImageFor(ctx context.Context, ref, platform string) (*brig.ImageInfo, error) {
 	i, err := f.ImageGet(ctx, ref)
 	if err == nil && platform != "" && !brig.ParsePlatform(platform).Suits(i.Platform) {

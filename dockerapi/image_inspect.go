@@ -33,6 +33,7 @@ type imageInspectDoc struct {
 	GraphDriver     storage.DriverData
 	RootFS          image.RootFS
 	Metadata        image.Metadata
+	Manifests       []image.ManifestSummary `json:",omitempty"` // from 1.48 on
 }
 
 // imageConfigDoc is the Config of an image up to 1.51: these fields are there even when empty.
@@ -68,8 +69,11 @@ type healthDoc struct {
 	Retries                                       int           `json:",omitempty"`
 }
 
-// imageInspect tolerates the parameter manifests: brig keeps each platform as an image of its own, so there is no list to show.
 func (s *Server) imageInspect(ctx context.Context, r *request) (response, error) {
+	manifests, err := s.manifests(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	names, err := s.onPlatform(ctx, r, 49, r.vars["name"])
 	if err != nil {
 		return nil, err
@@ -83,6 +87,7 @@ func (s *Server) imageInspect(ctx context.Context, r *request) (response, error)
 		return nil, err
 	}
 	d := newImageInspect(r.version, i, info.Driver)
+	d.Manifests = manifests
 	// docker-compose 1 speaks the newest version, but makes no container anew without this field of old ones.
 	if strings.HasPrefix(r.UserAgent(), "docker-compose/1.") {
 		d.ContainerConfig = legacyConfigDoc{}

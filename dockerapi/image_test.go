@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -138,6 +139,35 @@ func TestImageInspectByVersion(t *testing.T) {
 	}
 	d.want(t, 200, "GET", "/images/reg:5000/x/app:1/json", nil)
 	d.want(t, 200, "GET", "/images/reg:5000%2Fx%2Fapp:1/json", nil)
+}
+
+// A name that means an image for each of two platforms says so to who asks.
+func TestImageInspectManifests(t *testing.T) {
+	d := newDaemon(t)
+	d.images.images = shelfOfFour()
+	arm := brig.ImageInfo{Image: brig.Image{ID: "sha256:arm", Size: 7, Manifest: "sha256:armmanifest", Platform: brig.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}}, Tags: []string{"app:latest"}}
+	d.images.images = append(d.images.images, arm)
+	list, _ := d.object(t, "/v1.48/images/app/json?manifests=1")["Manifests"].([]any)
+	if len(list) != 2 {
+		t.Fatalf("%v", list)
+	}
+	for n, want := range []string{`sha256:new linux/amd64 110`, `sha256:arm linux/arm64 7`} {
+		m := list[n].(map[string]any)
+		data := m["ImageData"].(map[string]any)
+		p, size := data["Platform"].(map[string]any), data["Size"].(map[string]any)
+		if got := fmt.Sprintf("%v %v/%v %v", m["ID"], p["os"], p["architecture"], size["Unpacked"]); got != want || m["Available"] != true || m["Kind"] != "image" {
+			t.Errorf("%s, want %s: %v", got, want, m)
+		}
+	}
+	for _, path := range []string{"/v1.48/images/app/json", "/v1.47/images/app/json?manifests=1", "/v1.48/images/base/json?manifests=1"} {
+		if hasKey(d.object(t, path), "Manifests") {
+			t.Errorf("%s: there are Manifests", path)
+		}
+	}
+	both := "/v1.49/images/app/json?manifests=1&platform=" + url.QueryEscape(`{"os":"linux","architecture":"arm64"}`)
+	if got := d.message(t, 400, "GET", both, nil); got != "conflicting options: manifests and platform options cannot both be set" {
+		t.Errorf("%q", got)
+	}
 }
 
 // hasKey looks a dotted path up in a JSON object.

@@ -329,14 +329,37 @@ func (i *Images) ImageFor(_ context.Context, ref, platform string) (*brig.ImageI
 	if err := i.checkPlatform(e.img, ref, platform); err != nil {
 		return nil, err
 	}
-	info := &brig.ImageInfo{Image: *e.img}
-	info.Tags, info.Digests = familiarSplit(i.refs.of(e.img.ID))
+	return i.info(e.img, users), nil
+}
+
+// ImageForEach returns all that ref means, one for each platform; first what it means where nobody asks for one. NotFound.
+func (i *Images) ImageForEach(_ context.Context, ref string) ([]brig.ImageInfo, error) {
+	users := i.getUsers()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	e, name, err := i.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	out := []brig.ImageInfo{*i.info(e.img, users)}
+	for _, id := range i.others[name] {
+		if o := i.images[id]; o != nil {
+			out = append(out, *i.info(o.img, users))
+		}
+	}
+	return out, nil
+}
+
+// info is an image with its names and the number of its users. mu is held.
+func (i *Images) info(img *brig.Image, users []ImageUser) *brig.ImageInfo {
+	info := &brig.ImageInfo{Image: *img}
+	info.Tags, info.Digests = familiarSplit(i.refs.of(img.ID))
 	for _, u := range users {
-		if u.Image == e.img.ID {
+		if u.Image == img.ID {
 			info.Containers++
 		}
 	}
-	return info, nil
+	return info
 }
 
 // event publishes what happened to an image. actor is its ID, or for a pull the reference; name is the attribute of that name.

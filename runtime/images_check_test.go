@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
@@ -29,6 +30,22 @@ func TestOneNameForSeveralPlatforms(t *testing.T) {
 			if info, err := d.ImageFor(t.Context(), "x:1", platform); id != "" && (err != nil || info.ID != id) {
 				t.Errorf("%s, %q is shown as %v, %v; want %s", when, platform, info, err, id)
 			}
+		}
+		list, err := d.ImageForEach(t.Context(), "x:1")
+		if errs.Is(err, errs.NotFound) && want[""] == "" {
+			return
+		}
+		wanted := map[brig.Digest]bool{}
+		for _, id := range want {
+			wanted[id] = id != ""
+		}
+		delete(wanted, "")
+		got := map[brig.Digest]bool{}
+		for _, i := range list {
+			got[i.ID] = true
+		}
+		if err != nil || !maps.Equal(got, wanted) || list[0].ID != want[""] {
+			t.Errorf("%s it means all of %v, %v; want %v", when, got, err, wanted)
 		}
 	}
 	all := map[string]brig.Digest{"": ids["s390x"], "linux/amd64": ids["amd64"], "linux/arm64": ids["arm64"], "linux/s390x": ids["s390x"], "linux/riscv64": "", "freebsd/amd64": ""}
