@@ -21,8 +21,9 @@ func (x *extractor) newFile(parent *dir, base string, h *tar.Header) (int, error
 	return fd, err
 }
 
+// createFile opens for reading too: what FreeBSD keeps of a file's capabilities goes with its content.
 func createFile(dir int, base string, h *tar.Header) (int, error) {
-	return openat(dir, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, uint32(h.Mode)&0o777)
+	return openat(dir, base, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, uint32(h.Mode)&0o777)
 }
 
 func (x *extractor) file(ctx context.Context, parent *dir, base string, h *tar.Header, r io.Reader) error {

@@ -176,7 +176,7 @@ func (c *copier) regular(dst, src int, name string) error {
 	if err != nil {
 		return err
 	}
-	dfd, err := openat(dst, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o600)
+	dfd, err := openat(dst, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600) // as createFile does
 	if err != nil {
 		return err
 	}

@@ -218,18 +218,3 @@ func xattrs(n node) (map[string]string, error) {
 	}
 	return m, nil
 }
-
-// growing calls get with growing buffers until the value fits.
-func growing(get func([]byte) (int, error)) ([]byte, error) {
-	for n := 256; ; n *= 4 {
-		b := make([]byte, n)
-		got, err := get(b)
-		if err == unix.ERANGE && n < 1<<20 {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return b[:got], nil
-	}
-}

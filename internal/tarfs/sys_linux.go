@@ -80,6 +80,21 @@ func listXattr(n node) ([]string, error) {
 	return strings.Split(strings.TrimRight(string(b), "\x00"), "\x00"), nil
 }
 
+// growing calls get with growing buffers until the value fits.
+func growing(get func([]byte) (int, error)) ([]byte, error) {
+	for n := 256; ; n *= 4 {
+		b := make([]byte, n)
+		got, err := get(b)
+		if err == unix.ERANGE && n < 1<<20 {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return b[:got], nil
+	}
+}
+
 // reflink shares src's blocks with dst, where the file system can.
 func reflink(dst, src *os.File) error {
 	return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd()))
