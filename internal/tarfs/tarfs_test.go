@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,39 +76,79 @@ func owner() *Owner {
 // tree lists what is in dir: path, kind, and content or target.
 func tree(t testing.TB, dir string) string {
 	t.Helper()
-	var out []string
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == dir {
-			return err
-		}
-		rel, _ := filepath.Rel(dir, p)
-		switch m := d.Type(); {
-		case m.IsDir():
-			mark, _ := getXattr(node{unix.AT_FDCWD, p, -1}, opaqueXattr)
-			rel += "/" + strings.Repeat("!", len(mark))
-		case m.IsRegular():
-			b, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			rel += "=" + string(b)
-		case m&fs.ModeSymlink != 0:
-			l, _ := os.Readlink(p)
-			rel += "->" + l
-		case m&fs.ModeCharDevice != 0:
-			var st unix.Stat_t
-			unix.Lstat(p, &st)
-			rel += fmt.Sprintf(" c%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
-		default:
-			rel += " " + m.String()
-		}
-		out = append(out, rel)
-		return nil
-	})
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Join(out, " ")
+	defer root.Close()
+	list, err := within(root, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(list, " ")
+}
+
+// within is tree's list of one directory, whose path is prefix. Each is opened in the one above: an archive's paths may be longer than
+// what the system takes at once, which is 1024 bytes on FreeBSD.
+func within(dir *os.Root, prefix string) (list []string, err error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		fi, err := dir.Lstat(n)
+		if err != nil {
+			return nil, err
+		}
+		rel, beneath := prefix+n, []string(nil)
+		switch m := fi.Mode(); {
+		case m.IsDir():
+			var mark string
+			mark, beneath, err = directory(dir, n, rel+"/")
+			rel += "/" + strings.Repeat("!", len(mark))
+		case m.IsRegular():
+			var b []byte
+			b, err = dir.ReadFile(n)
+			rel += "=" + string(b)
+		case m&fs.ModeSymlink != 0:
+			var l string
+			l, err = dir.Readlink(n)
+			rel += "->" + l
+		case m&fs.ModeCharDevice != 0:
+			rdev := uint64(fi.Sys().(*syscall.Stat_t).Rdev)
+			rel += fmt.Sprintf(" c%d:%d", unix.Major(rdev), unix.Minor(rdev))
+		default:
+			rel += " " + m.Type().String()
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(append(list, rel), beneath...)
+	}
+	return list, nil
+}
+
+// directory is what tree shows of the directory name in dir: overlayfs's mark, and what is beneath.
+func directory(dir *os.Root, name, rel string) (mark string, beneath []string, err error) {
+	sub, err := dir.OpenRoot(name)
+	if err != nil {
+		return "", nil, err
+	}
+	defer sub.Close()
+	f, err := sub.Open(".")
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	mark, _ = getXattr(node{fd: int(f.Fd())}, opaqueXattr)
+	beneath, err = within(sub, rel)
+	return mark, beneath, err
 }
 
 func extract(t testing.TB, dir string, b []byte, o Options) (Stats, error) {
@@ -196,6 +238,7 @@ func TestExtractApply(t *testing.T) {
 
 func TestExtractOverlay(t *testing.T) {
 	needRoot(t)
+	needOverlayfs(t)
 	lower := []string{"d d", "f d/x 1", "f e 2", "d usr/lib", "l lib usr/lib", "d tmp"}
 	for _, c := range []struct {
 		name  string
@@ -273,25 +316,24 @@ func TestAttributes(t *testing.T) {
 	tw.Close()
 	dir := t.TempDir()
 	st, err := extract(t, dir, b.Bytes(), Options{Whiteouts: Apply})
-	if err != nil || st.Entries != 5 {
+	if err != nil || st.Entries != 5 || st.Unkept != 0 {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	for name, want := range map[string][3]uint32{
 		"su": {unix.S_IFREG | 0o4755, 7, 8}, "d": {unix.S_IFDIR | 0o2750, 9, 10},
-		"null": {unix.S_IFCHR | 0o666, 0, 0}, "link": {unix.S_IFLNK | 0o777, 11, 12},
+		"null": {unix.S_IFCHR | 0o666, 0, 0}, "link": {unix.S_IFLNK | linkMode(), 11, 12},
 	} {
 		i, err := lstat(unix.AT_FDCWD, filepath.Join(dir, name))
 		if err != nil || [3]uint32{i.mode, i.uid, i.gid} != want || i.mtime.Sec != epoch.Unix() {
 			t.Errorf("%s: %o %d:%d at %d, %v", name, i.mode, i.uid, i.gid, i.mtime.Sec, err)
 		}
 	}
-	fd, _ := openRoot(dir)
-	defer unix.Close(fd)
-	got, err := xattrs(node{fd, "su", -1})
+	su := nodeOf(t, filepath.Join(dir, "su"))
+	got, err := xattrs(su)
 	if err != nil || got["security.capability"] != capability || got["user.note"] != "hi" || len(got) != 2 {
 		t.Errorf("attributes %q, %v", got, err)
 	}
-	if _, err := getXattr(node{fd, "su", -1}, opaqueXattr); err == nil {
+	if _, err := getXattr(su, opaqueXattr); err == nil {
 		t.Error("an archive set the mark of overlayfs")
 	}
 }
