@@ -17,6 +17,17 @@ const hasOverlay = true
 // setLegacy makes the overlay driver behave as on kernels before 6.7.
 func setLegacy(s *Store) { s.d.(*overlay).modern = false }
 
+// capabilityOf is a file's attribute security.capability.
+func capabilityOf(t testing.TB, root, name string) string {
+	t.Helper()
+	var v [64]byte
+	n, err := unix.Lgetxattr(filepath.Join(root, name), "security.capability", v[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(v[:n])
+}
+
 func staleMount(t testing.TB, dir string) {
 	t.Helper()
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {

@@ -357,7 +357,8 @@ func (s *Store) apply(ctx context.Context, rid brig.RID, p *parent, l layer, tar
 		return layer{}, err
 	}
 	fault.Point("layer.begun")
-	if l.Size, err = fill(ctx, w, l.Diff, tar); err == nil {
+	stats, err := fill(ctx, w, l.Diff, tar)
+	if l.Size = stats.Bytes; err == nil {
 		fault.Point("layer.filled")
 		_, err = p.lineage(ctx)
 	}
@@ -371,6 +372,10 @@ func (s *Store) apply(ctx context.Context, rid brig.RID, p *parent, l layer, tar
 			s.log.Warn("unfinished layer could not be removed; the next sweep will", "rid", rid, "err", e)
 		}
 		return layer{}, err
+	}
+	if stats.Unkept > 0 {
+		s.log.Warn("extended attributes of a layer's files can't be kept by the file system or system; the layer as it was pulled has them",
+			"layer", l.Diff, "attributes", stats.Unkept)
 	}
 	return l, nil
 }
@@ -399,20 +404,20 @@ func (s *Store) Sync(ctx context.Context, also ...string) error {
 	return nil
 }
 
-// fill extracts tar and checks its digest. It returns the bytes of regular files.
-func fill(ctx context.Context, w *work, diff brig.Digest, tar io.Reader) (int64, error) {
+// fill extracts tar and checks its digest.
+func fill(ctx context.Context, w *work, diff brig.Digest, tar io.Reader) (tarfs.Stats, error) {
 	h := sha256.New()
 	stats, err := tarfs.Extract(ctx, w.dir, io.TeeReader(tar, h), w.opts)
 	if w.close != nil {
 		err = errors.Join(err, w.close())
 	}
 	if err != nil {
-		return 0, err
+		return tarfs.Stats{}, err
 	}
 	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != string(diff) {
-		return 0, errs.New(errs.Invalid, "layer has the digest %s, want %s", got, diff)
+		return tarfs.Stats{}, errs.New(errs.Invalid, "layer has the digest %s, want %s", got, diff)
 	}
-	return stats.Bytes, nil
+	return stats, nil
 }
 
 // inUse says what keeps chain from being dropped. The caller holds mu.

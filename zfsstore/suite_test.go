@@ -1,14 +1,17 @@
 package zfsstore
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -66,10 +69,8 @@ func TestAttributesThroughTheStack(t *testing.T) {
 		if dir.Mtim.Sec != epoch.Unix() {
 			t.Errorf("an implied directory has the time %d, not that of the lower one", dir.Mtim.Sec)
 		}
-		var v [64]byte
-		n, err := unix.Lgetxattr(p+"/bin/ping", "security.capability", v[:])
-		if err != nil || string(v[:n]) != capability {
-			t.Errorf("capability %q, %v", v[:max(n, 0)], err)
+		if got := capabilityOf(t, p, "bin/ping"); got != capability {
+			t.Errorf("capability %q", got)
 		}
 		var root unix.Stat_t
 		b.check(unix.Lstat(p, &root))
@@ -77,6 +78,27 @@ func TestAttributesThroughTheStack(t *testing.T) {
 			t.Errorf("root: mode %o, time %d", root.Mode, root.Mtim.Sec)
 		}
 	})
+}
+
+// TestUnkeptAttributes: what the host can't keep of a layer is told, once a layer.
+func TestUnkeptAttributes(t *testing.T) {
+	on(t, func(t *testing.T, b *bench) {
+		var told bytes.Buffer
+		b.cfg.Log = slog.New(slog.NewTextHandler(&told, nil))
+		b.reopen()
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		for _, name := range []string{"a", "b"} {
+			b.check(w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.odd": "v"}}))
+		}
+		b.check(w.Close())
+		diff := brig.DigestOf(archive.Bytes())
+		_, err := b.Apply(t.Context(), "", diff, diff, &archive, nil)
+		b.check(err)
+		if s := told.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "attributes=2") || !strings.Contains(s, string(diff)) {
+			t.Errorf("told: %q", s)
+		}
+	}, "copy")
 }
 
 func TestContract(t *testing.T) {
