@@ -11,7 +11,7 @@ endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
 UNIT      = $(shell $(GO) list ./... | grep -v '/integration')
 
-.PHONY: images install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-buildx test-zfs test-freebsd fuzz clean
+.PHONY: images install uninstall plist compose faults soak all deps deps-peers build check unit oracle integration test demo bench compare peers test-buildx test-zfs test-freebsd freebsd-guest fuzz clean
 
 all: build
 
@@ -105,6 +105,11 @@ test-freebsd: deps build
 endif
 test-freebsd:
 	@GO='$(GO)' HOST='$(HOST)' RUN='$(RUN)' SLOW='$(SLOW)' contrib/freebsd/test.sh $(PKGS)
+
+# A FreeBSD 13.2 machine for QEMU, out of SRC=, FreeBSD's sources, in OUT= (.cache/freebsd-guest). contrib/freebsd/guest/run.sh boots it.
+freebsd-guest:
+	@contrib/deps.sh freebsd-guest
+	@SRC='$(SRC)' OUT='$(OUT)' GO='$(GO)' contrib/freebsd/guest/build.sh
 
 # zfsstore's suite on real OpenZFS, in a virtual machine. RUN=PATTERN is go test's -run. The first time builds the machine.
 test-zfs: deps

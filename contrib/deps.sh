@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh [peers|zfs|buildx]: installs what brig's build, tests and demo need and the host lacks. Says nothing when nothing is missing.
+# deps.sh [peers|zfs|buildx|freebsd-guest]: installs what brig's build, tests and demo need and the host lacks. Says nothing when nothing is missing.
 set -eu
 group=${1:-base}
 
@@ -78,6 +78,22 @@ debian() {
 		ls /usr/lib/*/libelf.so.1 >/dev/null 2>&1 || missing="$missing libelf1" ;;
 	buildx)
 		need runc runc ;;
+	freebsd-guest)
+		need qemu-system-x86 qemu-system-x86_64
+		need qemu-utils qemu-img
+		[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
+		need clang-14 clang-14
+		need lld-14 ld.lld-14
+		need llvm-14 llvm-nm-14
+		need g++ cc c++ cpp
+		need binutils objcopy
+		need python3 python3
+		need dosfstools mkfs.vfat
+		need mtools mcopy
+		need openssh-client ssh-keygen
+		[ -e /usr/include/archive.h ] || missing="$missing libarchive-dev"
+		[ -e /usr/include/bzlib.h ] || missing="$missing libbz2-dev"
+		[ -e /usr/include/zlib.h ] || missing="$missing zlib1g-dev" ;;
 	*) echo "deps: no group $group" >&2; exit 2 ;;
 	esac
 	[ -n "$missing" ] || return 0
