@@ -49,14 +49,14 @@ boot() {
 	i=0
 	until guest true 2>/dev/null; do
 		i=$((i + 1))
+		# By now it has a session of its own, and where the kernel schedules by session it comes before what is compiled beside it.
+		[ ! -w "/proc/$qemu/autogroup" ] || echo "${NICE:--12}" >"/proc/$qemu/autogroup" 2>/dev/null || true
 		kill -0 "$qemu" 2>/dev/null || { cat "$dir/qemu.log" >&2; say "QEMU ended"; return 1; }
 		[ "$i" -lt 300 ] || { tail -n 20 "$dir/console" >&2; say "doesn't answer; its console is $dir/console"; return 1; }
 		# A machine that panics waits for a debugger's commands for ever.
 		! grep -q '^panic:' "$dir/console" 2>/dev/null || { tail -n 40 "$dir/console" >&2; say "panicked"; return 1; }
 		sleep 1
 	done
-	# A scheduling group of its own, where the kernel makes one of each session: it comes before what is compiled beside it.
-	[ ! -w "/proc/$qemu/autogroup" ] || echo "${NICE:--12}" >"/proc/$qemu/autogroup" 2>/dev/null || true
 	say "answers at port $port after $i seconds"
 }
 
