@@ -36,6 +36,8 @@ type world struct {
 	trees  map[brig.RID]bool // that are neither committed nor discarded
 	ran    []brig.StepRun
 	ends   int
+	held   map[string]int                               // cache directories: how many have it, -1 alone
+	took   []string                                     // cache directories, in the order of taking
 	script string                                       // what a RUN has found mounted at /dev/pipes
 	gate   func(ctx context.Context, line string) error // called by RUN before its command
 }
@@ -45,7 +47,7 @@ func newWorld(t *testing.T) *world {
 	if os.Getuid() != 0 {
 		t.Skip("files change their owners: needs root")
 	}
-	w := &world{t: t, dir: t.TempDir(), bases: map[string]*brig.Base{}, steps: map[string]brig.Step{}, images: map[brig.Digest]brig.BuiltImage{}, trees: map[brig.RID]bool{}}
+	w := &world{t: t, dir: t.TempDir(), bases: map[string]*brig.Base{}, steps: map[string]brig.Step{}, images: map[brig.Digest]brig.BuiltImage{}, trees: map[brig.RID]bool{}, held: map[string]int{}}
 	w.base("bb", brig.ImageConfig{Cmd: []string{"sh"}}, map[string]string{
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/:/bin/sh\n", "etc/group": "root:x:0:\napp:x:1001:\nstaff:x:50:\n", "old/file": "old",
 	})
@@ -206,10 +208,30 @@ func (w *world) History(_ context.Context, ref string) (list []brig.Step, err er
 	return list, nil
 }
 
-func (w *world) Dir(_ context.Context, id string, exclusive bool) (string, bool, func(), error) {
+// Dir takes note of whom it has given a directory to, and waits for nobody: who is to wait gets an error.
+func (w *world) Dir(_ context.Context, id string, exclusive bool, fill func(string) error) (string, func(), error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.held[id]; n < 0 || n > 0 && exclusive {
+		return "", nil, fmt.Errorf("%s is taken", id)
+	}
 	dir := filepath.Join(w.dir, "caches", hex.EncodeToString([]byte(id)))
-	_, err := os.Stat(dir)
-	return dir, err != nil, func() {}, os.MkdirAll(dir, 0o755)
+	if _, err := os.Stat(dir); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), fill(dir)); err != nil {
+			return "", nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	w.took = append(w.took, id)
+	add := 1
+	if exclusive {
+		add = -1
+	}
+	w.held[id] += add
+	return dir, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.held[id] -= add
+	}, nil
 }
 
 // RunStep carries out a small language: lines of echo, err, write FILE WORD, rm FILE, cat FILE, mode FILE, env NAME, exit CODE.

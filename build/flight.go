@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"strconv"
 	"sync"
 )
 
@@ -51,4 +52,15 @@ func (f *flights) try(key string) (leave func(), ok bool) {
 	cancel()
 	leave, err := f.enter(ctx, key)
 	return leave, err == nil
+}
+
+// own enters under the first of key, key#1, key#2 … that nobody is in.
+func (f *flights) own(key string) (mine string, leave func()) {
+	mine = key
+	for n := 1; ; n++ {
+		if leave, ok := f.try(mine); ok {
+			return mine, leave
+		}
+		mine = key + "#" + strconv.Itoa(n)
+	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -108,7 +110,12 @@ func (s *stage) mount(ctx context.Context, list []mount, r *brig.StepRun) (done 
 			undo[i]()
 		}
 	}
-	for _, m := range list {
+	caches, leave, err := s.cacheDirs(ctx, list)
+	if err != nil {
+		return done, err
+	}
+	undo = append(undo, leave)
+	for n, m := range list {
 		bm := brig.Mount{Type: brig.MountBind, Target: m.target, ReadOnly: m.ReadOnly}
 		switch m.Type {
 		case instructions.MountTypeTmpfs:
@@ -119,12 +126,7 @@ func (s *stage) mount(ctx context.Context, list []mount, r *brig.StepRun) (done 
 			}
 			continue
 		case instructions.MountTypeCache:
-			dir, release, err := s.cacheDir(ctx, m)
-			if err != nil {
-				return done, err
-			}
-			undo = append(undo, release)
-			bm.Source = dir
+			bm.Source = caches[n]
 		case instructions.MountTypeBind:
 			src, drop, err := s.bind(ctx, m)
 			if err != nil {
@@ -164,35 +166,57 @@ func number(n *uint64, def uint64) uint64 {
 	return *n
 }
 
-// cacheDir takes a cache directory for the time of the run.
-func (s *stage) cacheDir(ctx context.Context, m mount) (dir string, release func(), err error) {
-	id := m.CacheID
-	if id == "" {
-		id = path.Clean(m.target)
-	}
-	leave := func() {}
-	if m.CacheSharing == instructions.MountSharingPrivate { // each user at a time has one of its own
-		for n, base := 1, id; ; n++ {
-			var ok bool
-			if leave, ok = s.caches.try(id); ok {
-				break
-			}
-			id = base + "#" + strconv.Itoa(n)
+// cacheDirs takes a run's cache directories for its time; they are by the places of their mounts in list. Those that a run may have to wait for are
+// taken in the order of their names, so that two runs don't wait for each other, and one that it mounts twice is taken once.
+func (s *stage) cacheDirs(ctx context.Context, list []mount) (at map[int]string, leave func(), err error) {
+	at = map[int]string{}
+	var undo []func()
+	leave = func() {
+		for _, f := range slices.Backward(undo) {
+			f()
 		}
 	}
-	dir, fresh, free, err := s.s.Dir(ctx, id, m.CacheSharing == instructions.MountSharingLocked)
-	if err != nil {
-		leave()
-		return "", nil, err
+	shared := map[string][]int{} // by ID, the places in list
+	for n, m := range list {
+		if m.Type != instructions.MountTypeCache {
+			continue
+		}
+		if m.CacheSharing != instructions.MountSharingPrivate {
+			shared[cacheID(&m)] = append(shared[cacheID(&m)], n)
+			continue
+		}
+		id, free := s.caches.own(cacheID(&m))
+		undo = append(undo, free)
+		dir, free, err := s.s.Dir(ctx, id, false, func(dir string) error { return s.furnish(ctx, m, dir) })
+		if err != nil {
+			leave()
+			return nil, nil, err
+		}
+		undo, at[n] = append(undo, free), dir
 	}
-	release = func() { free(); leave() }
-	if fresh {
-		if err = s.furnish(ctx, m, dir); err != nil {
-			release()
-			return "", nil, err
+	for _, id := range slices.Sorted(maps.Keys(shared)) {
+		first, alone := list[shared[id][0]], false
+		for _, n := range shared[id] {
+			alone = alone || list[n].CacheSharing == instructions.MountSharingLocked
+		}
+		dir, free, err := s.s.Dir(ctx, id, alone, func(dir string) error { return s.furnish(ctx, first, dir) })
+		if err != nil {
+			leave()
+			return nil, nil, err
+		}
+		undo = append(undo, free)
+		for _, n := range shared[id] {
+			at[n] = dir
 		}
 	}
-	return dir, release, nil
+	return at, leave, nil
+}
+
+func cacheID(m *mount) string {
+	if m.CacheID != "" {
+		return m.CacheID
+	}
+	return path.Clean(m.target)
 }
 
 // furnish gives a new cache directory its owner, mode and first content.

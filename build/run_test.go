@@ -78,6 +78,31 @@ func TestHeredocs(t *testing.T) {
 	}
 }
 
+// Cache directories are taken in the order of their names, each once, and given back; what one begins with comes from a stage or not at all.
+func TestCacheMounts(t *testing.T) {
+	w := newWorld(t)
+	w.try(`FROM bb
+RUN --mount=type=cache,target=/z --mount=type=cache,target=/y,id=b,sharing=locked --mount=type=cache,target=/x,id=a,sharing=locked --mount=type=cache,target=/w,id=b,sharing=locked echo 1
+RUN --mount=type=cache,target=/p,id=p,sharing=private --mount=type=cache,target=/q,id=p,sharing=private echo 2
+`, nil).ok()
+	if got := strings.Join(w.took, " "); got != "/z a b p p#1" {
+		t.Errorf("taken: %s", got)
+	}
+	m := w.runOf("echo 1").Spec.Mounts
+	if m[1].Target != "/y" || m[1].Source != m[3].Source || m[2].Source == m[1].Source || m[0].Target != "/z" {
+		t.Errorf("%+v", m)
+	}
+	for id, n := range w.held {
+		if n != 0 {
+			t.Errorf("%s is still held: %d", id, n)
+		}
+	}
+	got := w.try("FROM bb AS x\nRUN write /o/f stage\nFROM bb\nRUN --mount=type=cache,id=new,target=/n,from=x,source=/no echo 3\n", nil)
+	if got.err == nil || w.held["new"] != 0 {
+		t.Errorf("%v, held %v", got.err, w.held)
+	}
+}
+
 func TestMounts(t *testing.T) {
 	w := newWorld(t)
 	secrets := func(r *brig.BuildRequest) { r.Secrets = map[string][]byte{"s": []byte("hush"), "env": []byte("quiet")} }

@@ -38,9 +38,9 @@ type Cache interface {
 	Keep(ctx context.Context, s brig.Step) error
 	// History lists the steps of an image, as CacheFrom names it, from its base on; NotFound: it isn't here.
 	History(ctx context.Context, ref string) ([]brig.Step, error)
-	// Dir is a directory that stays between builds, for RUN --mount=type=cache, and is made if it isn't there (fresh). With exclusive nobody else uses it
-	// until release.
-	Dir(ctx context.Context, id string, exclusive bool) (path string, fresh bool, release func(), err error)
+	// Dir is a directory that stays between builds, for RUN --mount=type=cache. One that isn't there is made, and filled before anybody has it; where that
+	// fails nothing is left of it. With exclusive nobody else uses it until release.
+	Dir(ctx context.Context, id string, exclusive bool, fill func(dir string) error) (path string, release func(), err error)
 }
 
 // Session is one build's hold on all that it uses, for several goroutines at once: it stays until End, which removes the trees that were not committed.

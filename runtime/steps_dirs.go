@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -60,21 +61,29 @@ func (s *Steps) CacheVolumes() (out []brig.RID) {
 	return out
 }
 
-// Dir is a directory that stays between builds, and is made if it isn't there (fresh). It waits for whoever uses it alone, and with exclusive for all who
-// use it; nobody else then uses it until release, which the end of the session calls too.
+// Dir is a directory that stays between builds. It waits for whoever uses it alone, and with exclusive for all who use it; nobody else then uses it
+// until release, which the end of the session calls too. One that isn't there is made, and filled before anybody else comes to use it; where that
+// fails nothing is left of it.
 //
 // The directory is recorded when its first user releases it, so that a crash before leaves none that only looks as if it had been filled.
-func (x *StepSession) Dir(ctx context.Context, id string, exclusive bool) (path string, fresh bool, release func(), err error) {
+func (x *StepSession) Dir(ctx context.Context, id string, exclusive bool, fill func(dir string) error) (path string, release func(), err error) {
 	s, key := x.s, dirKey(id)
 	e, fresh, err := s.claim(ctx, id, exclusive)
 	if err != nil {
-		return "", false, nil, err
+		return "", nil, err
 	}
-	if path, err = s.volumes.MakeVolume(ctx, e.rec.Dataset, 0); err != nil {
+	path, err = s.volumes.MakeVolume(ctx, e.rec.Dataset, 0)
+	if err = errs.Wrap(err, "make the cache directory %q", id); err == nil && fresh {
+		fault.Point("cachedir.made")
+		err = fill(path)
+	}
+	if err != nil {
+		if fresh {
+			err = errors.Join(err, errs.Wrap(s.volumes.RemoveVolume(context.WithoutCancel(ctx), e.rec.Dataset), "remove the cache directory %q that could not be filled", id))
+		}
 		s.letGo(key, e, false)
-		return "", false, nil, errs.Wrap(err, "make the cache directory %q", id)
+		return "", nil, err
 	}
-	fault.Point("cachedir.made")
 	u := &dirUse{}
 	u.release = sync.OnceFunc(func() {
 		x.mu.Lock()
@@ -89,10 +98,10 @@ func (x *StepSession) Dir(ctx context.Context, id string, exclusive bool) (path 
 	x.mu.Lock()
 	x.dirs[u] = true
 	x.mu.Unlock()
-	return path, fresh, u.release, nil
+	return path, u.release, nil
 }
 
-// claim waits for a directory, or begins one. Until it has been made its claimer is its only user.
+// claim waits for a directory, or begins one. Until it has been made and filled its claimer is its only user.
 func (s *Steps) claim(ctx context.Context, id string, exclusive bool) (e *dirEntry, fresh bool, err error) {
 	key := dirKey(id)
 	s.mu.Lock()
@@ -128,7 +137,7 @@ func (s *Steps) free() {
 	s.changed = make(chan struct{})
 }
 
-// letGo ends a use. A directory that could not be made and never was is forgotten; what there is of it the next sweep takes.
+// letGo ends a use. A directory that could not be made, and never was before, is forgotten.
 func (s *Steps) letGo(key string, e *dirEntry, made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -467,25 +467,48 @@ func TestStepRecordFails(t *testing.T) {
 func TestCacheDirs(t *testing.T) {
 	d := newDock(t)
 	x, y := d.session(t), d.session(t)
-	path, fresh, release, err := x.Dir(t.Context(), "apt", false)
-	if err != nil || !fresh {
-		t.Fatalf("fresh %v, %v", fresh, err)
+	again := func(string) error { return errors.New("it is filled again") }
+	failed := ""
+	_, _, err := x.Dir(t.Context(), "apt", false, func(dir string) error {
+		failed = dir
+		return errors.Join(os.WriteFile(filepath.Join(dir, "half"), nil, 0o600), errors.New("the disk is full"))
+	})
+	if _, e := os.Stat(failed); err == nil || !strings.Contains(err.Error(), "the disk is full") || e == nil {
+		t.Errorf("what could not be filled: %v, and %q is left", err, failed)
 	}
-	os.WriteFile(filepath.Join(path, "f"), []byte("12345"), 0o600)
-	if again, fresh, _, err := y.Dir(t.Context(), "apt", false); err != nil || fresh || again != path {
-		t.Errorf("shared: %q, %v, %v", again, fresh, err)
+	filling, fill := make(chan string), make(chan bool)
+	early := make(chan error)
+	go func() { // while it is filled nobody has it
+		path := <-filling
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, _, err := y.Dir(ctx, "apt", false, again)
+		os.WriteFile(filepath.Join(path, "f"), []byte("12345"), 0o600)
+		close(fill)
+		early <- err
+	}()
+	path, release, err := x.Dir(t.Context(), "apt", false, func(dir string) error {
+		filling <- dir
+		<-fill
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-early; err == nil {
+		t.Error("somebody had it before it was filled")
+	}
+	if got, _, err := y.Dir(t.Context(), "apt", false, again); err != nil || got != path {
+		t.Errorf("shared: %q, %v", got, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, _, _, err := y.Dir(ctx, "apt", true); err == nil {
+	if _, _, err := y.Dir(ctx, "apt", true, again); err == nil {
 		t.Error("alone beside others")
 	}
 	got := make(chan error)
 	go func() {
-		_, fresh, _, err := y.Dir(t.Context(), "apt", true)
-		if fresh {
-			err = errors.New("it is fresh again")
-		}
+		_, _, err := y.Dir(t.Context(), "apt", true, again)
 		got <- err
 	}()
 	if pruned, err := d.steps.PruneBuilds(t.Context(), brig.BuildPruneRequest{All: true}); len(pruned.IDs) != 0 || err != nil {
@@ -509,8 +532,8 @@ func TestCacheDirs(t *testing.T) {
 		t.Errorf("volumes %v", v)
 	}
 	x = d.session(t)
-	if again, fresh, _, err := x.Dir(t.Context(), "apt", true); err != nil || fresh || again != path {
-		t.Errorf("after a restart: %q, %v, %v", again, fresh, err)
+	if got, _, err := x.Dir(t.Context(), "apt", true, again); err != nil || got != path {
+		t.Errorf("after a restart: %q, %v", got, err)
 	}
 	x.End(t.Context())
 	list, err := d.steps.BuildCache(t.Context())
