@@ -59,15 +59,23 @@ func stepLine(key string, e *stepEntry, shared map[brig.Digest]bool) brig.BuildC
 	return line
 }
 
-// dirSize adds up a directory, which it mounts if nobody has since the start.
+// dirSize adds up a directory, which it mounts if nobody has since the start, and is a user of meanwhile: who prunes leaves it alone.
 func (s *Steps) dirSize(ctx context.Context, key, path string) (int64, error) {
 	if path == "" {
 		s.mu.Lock()
 		e := s.dirs[key]
-		s.mu.Unlock()
-		if e == nil {
+		if e == nil || e.users > 0 { // it is being made, or pruned
+			s.mu.Unlock()
 			return 0, nil
 		}
+		e.users++
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			e.users--
+			s.free()
+		}()
 		var err error
 		if path, err = s.volumes.MakeVolume(ctx, e.rec.Dataset, 0); err != nil {
 			return 0, errs.Wrap(err, "look at the cache directory %q", e.rec.ID)
