@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
@@ -184,7 +185,7 @@ func TestImportFromWeb(t *testing.T) {
 	d, w := newWebDock(t)
 	d.UnsignedACIs = "files"
 	friend, other := d.newSigner(t, "x.org"), d.newSigner(t, "y.org")
-	u := w.put(t, brig.ACIInfo{Name: "x.org/app", Labels: map[string]string{"version": "1", "os": "linux", "arch": "amd64"}}, friend)
+	u := w.put(t, brig.ACIInfo{Name: "x.org/app", Labels: map[string]string{"version": "1", "os": goruntime.GOOS, "arch": goruntime.GOARCH}}, friend)
 	plain := w.put(t, brig.ACIInfo{Name: "x.org/plain"})
 	w.put(t, brig.ACIInfo{Name: "x.org/wrong"}, other)
 	w.names["x.org/moved"] = append([]brig.ACIEndpoint{{ACI: "https://web/gone", Signature: "https://web/gone.asc"}}, w.names["x.org/app"]...)
@@ -193,7 +194,7 @@ func TestImportFromWeb(t *testing.T) {
 	for from, want := range map[string]string{
 		u:                                  "",
 		"x.org/app":                        "",
-		"x.org/app:1,os=linux":             "",
+		"x.org/app:1,os=" + goruntime.GOOS: "",
 		"x.org/app:2":                      "label version=1, not 2",
 		"x.org/app,channel=beta":           "label channel=, not beta",
 		"x.org/moved":                      "it is the ACI x.org/app, not x.org/moved",
