@@ -5,7 +5,13 @@ GO       ?= go
 VERSION  := 0.1.0+$(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := brigd brig brig-shim brig-net brig-mds
-ifeq ($(shell $(GO) env GOOS),freebsd)
+export BIN := bin
+# OS=freebsd on another system builds FreeBSD's programs, apart from this one's.
+ifneq ($(OS),)
+export GOOS := $(OS)
+BIN := bin/$(OS)
+endif
+ifeq ($(or $(OS),$(shell $(GO) env GOOS)),freebsd)
 PROGRAMS += brig-jail
 endif
 PORTS    := linux/amd64 linux/arm64 freebsd/amd64 freebsd/arm64
@@ -22,8 +28,8 @@ deps-peers:
 	@contrib/deps.sh peers
 
 build:
-	@mkdir -p bin
-	@for p in $(PROGRAMS); do $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$p ./cmd/$$p || exit 1; done
+	@mkdir -p $(BIN)
+	@for p in $(PROGRAMS); do $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/$$p ./cmd/$$p || exit 1; done
 
 check:
 	@test -z "$$(gofmt -l cmd $$($(GO) list -f '{{.Dir}}' ./...) | tee /dev/stderr)"
