@@ -195,12 +195,18 @@ func unmountAll(ctx context.Context, dir, root string) error {
 		return errs.Wrap(err, "list mounts")
 	}
 	slices.Reverse(points)
-	again := jailspec.RootAgain(dir)
+	again, stage := jailspec.RootAgain(dir), jailspec.StageOf(dir)
 	for _, p := range points {
-		if p != again && !slices.ContainsFunc([]string{dir, b.Root, root, again}, func(top string) bool { return top != "" && top != "/" && strings.HasPrefix(p, top+"/") }) {
+		if p != again && !strings.HasPrefix(p, stage) && !slices.ContainsFunc([]string{dir, b.Root, root, again}, func(top string) bool { return top != "" && top != "/" && strings.HasPrefix(p, top+"/") }) {
 			continue
 		}
 		if err := unmount(ctx, p); err != nil {
+			return err
+		}
+	}
+	stages, _ := filepath.Glob(stage + "*") // a run directory's name has no special letters
+	for _, p := range stages {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

@@ -82,7 +82,7 @@ type VolumeData interface {
 	MakeMountPoint(ctx context.Context, id brig.RID) (path string, err error)
 	// MountVolume mounts m on such a volume, unless something is mounted there already.
 	MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount) error
-	// BindVolume shows the open directory from there instead.
+	// BindVolume shows the open directory from there instead; NotImplemented where jailers do that (brig.JailMount.Sub).
 	BindVolume(ctx context.Context, id brig.RID, from *os.File) error
 	UnmountVolume(ctx context.Context, id brig.RID) error
 	// RemoveVolume unmounts a volume and deletes its own data, never what was mounted on it.

@@ -33,14 +33,21 @@ func (c *Containers) showSubpaths(ctx context.Context, d *brig.Container, j *bri
 		id := brig.NewRID()
 		c.hide(id, true)
 		places = append(places, id)
-		if j.Mounts[i].Source, err = c.showSubpath(ctx, id, p, sub); err != nil {
+		place, err := c.showSubpath(ctx, id, p, sub)
+		switch {
+		case errs.Is(err, errs.NotImplemented): // the jailer finds it
+			j.Mounts[i].Source, j.Mounts[i].Sub = p.Source, sub
+		case err != nil:
 			return hide, errs.Wrap(err, "subpath %s of volume %s", sub, p.Name)
+		default:
+			j.Mounts[i].Source = place
 		}
 	}
 	return hide, nil
 }
 
-// showSubpath mounts sub of the volume at p on the mount point of id: exactly the file that was opened, whatever has its name then.
+// showSubpath mounts sub of the volume at p on the mount point of id: exactly the directory that was opened, whatever has its name then. NotImplemented
+// where that place could not be taken away as long as a jail has a mount of it.
 func (c *Containers) showSubpath(ctx context.Context, id brig.RID, p brig.MountPoint, sub string) (string, error) {
 	root, err := os.OpenRoot(p.Source)
 	if err != nil {

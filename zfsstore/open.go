@@ -19,7 +19,6 @@ type Config struct {
 	Driver string // "auto" or "", "zfs", "overlay", "copy"
 	// ZFSParent is the dataset beneath which zfs keeps its own; "": one is made beneath the dataset that Root lies on.
 	ZFSParent string
-	Binder    string       // brig-jail, which shows directories elsewhere on FreeBSD (BindVolume)
 	Log       *slog.Logger // nil: none
 }
 
@@ -56,7 +55,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, errs.Wrap(errors.Join(err, d.close()), "open store %s", c.Root)
 	}
-	s.binder = c.Binder
 	return s, nil
 }
 

@@ -121,10 +121,9 @@ type keep struct {
 
 // Store is safe for use by many goroutines.
 type Store struct {
-	log    *slog.Logger
-	d      driver
-	dir    string // its root directory
-	binder string // Config.Binder
+	log *slog.Logger
+	d   driver
+	dir string // its root directory
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	chains   map[brig.Digest]layer

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brigd/brig/internal/brig"
+	"github.com/brigd/brig/internal/errs"
 )
 
 // A mountWord is one of mount(8)'s file system independent options: it sets flags of mount(2), or takes them away.
@@ -79,8 +80,8 @@ func mountVolume(ctx context.Context, dir string, m brig.VolumeMount) error {
 }
 
 // bindVolume mounts what from has open.
-func (s *Store) bindVolume(ctx context.Context, dir string, from *os.File) error {
-	return mountVolume(ctx, dir, brig.VolumeMount{Type: "none", Device: fmt.Sprintf("/proc/self/fd/%d", from.Fd()), Options: "rbind,rprivate"})
+func bindVolume(ctx context.Context, dir string, from *os.File) error {
+	return errs.As(errs.Invalid, mountVolume(ctx, dir, brig.VolumeMount{Type: "none", Device: fmt.Sprintf("/proc/self/fd/%d", from.Fd()), Options: "rbind,rprivate"}))
 }
 
 // numericAddress puts an address in place of the name in addr=, which mount(8)'s helpers would do: these kernel clients take no names.

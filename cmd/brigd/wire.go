@@ -156,7 +156,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger) (_ *engine, er
 	if err := e.screen(ctx, log); err != nil {
 		return nil, err
 	}
-	if e.store, err = zfsstore.Open(ctx, zfsstore.Config{Root: e.root.path("store"), Driver: c.Storage, ZFSParent: c.ZFSParent, Binder: programPath(c.Shim, "brig-jail"), Log: log}); err != nil {
+	if e.store, err = zfsstore.Open(ctx, zfsstore.Config{Root: e.root.path("store"), Driver: c.Storage, ZFSParent: c.ZFSParent, Log: log}); err != nil {
 		return nil, errs.Wrap(err, "open the store")
 	}
 	e.closers = append(e.closers, e.store.Close)

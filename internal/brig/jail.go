@@ -47,6 +47,7 @@ type Syslog struct {
 type JailMount struct {
 	Type    MountType // bind or tmpfs
 	Source  string
+	Sub     string // a directory beneath Source, which the jailer finds without following a link out of that; "": Source itself. FreeBSD alone
 	Target  string
 	Options []string // mount(8) words: ro, rprivate, nosuid, size=…
 }

@@ -39,14 +39,6 @@ type kernelError struct {
 func (e *kernelError) Error() string { return "nmount: " + e.text + ": " + e.err.Error() }
 func (e *kernelError) Unwrap() error { return e.err }
 
-// Here shows the directory dir at a path, by nullfs(5): it and no other, whatever has its name by now. Its process's current directory becomes dir.
-func Here(dir *os.File, at string) error {
-	if err := dir.Chdir(); err != nil {
-		return err
-	}
-	return Mount(Pairs("nullfs", ".", at, nil))
-}
-
 // Points lists where something is mounted on the host, oldest first.
 func Points() (out []string, err error) {
 	for {

@@ -11,9 +11,6 @@ import (
 // BundleName is the bundle's file in a run directory.
 const BundleName = "bundle.json"
 
-// VerbHere DIR shows the directory that is standard input at DIR, by nullfs(5). The store asks so for subpaths of volumes.
-const VerbHere = "here"
-
 // Options are a command line: VERB --KEY VALUE … NAME.
 type Options struct {
 	Verb    string // run: make the jail of the bundle in the current directory, and execute its main process. exec: a further process

@@ -77,6 +77,34 @@ func mount(b *jailspec.Bundle, m *jailspec.Mount) (at string, err error) {
 	return at, nil
 }
 
+// stage shows a directory beneath a mount's source at a place of its own, where it can be mounted from by a name that nobody else can change. The
+// kernel is given the directory that was found, as the current one.
+func stage(m *jailspec.Mount) error {
+	root, err := os.OpenRoot(m.From)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dir, err := root.OpenFile(m.Sub, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := os.MkdirAll(m.Stage, 0o700); err != nil {
+		return err
+	}
+	home, err := os.Open(".")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	defer home.Chdir()
+	if err := dir.Chdir(); err != nil {
+		return err
+	}
+	return nmount.Mount(nmount.Pairs("nullfs", ".", m.Stage, nil))
+}
+
 // place finds a mount's place in the jail's root. What is missing of it is made, in the root itself where the jail sees that read-only.
 func place(b *jailspec.Bundle, target string, file bool) (dir int, name string, err error) {
 	roots := []string{b.Path}

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/brigd/brig/internal/nmount"
 	"github.com/brigd/brig/jailer/jailctl"
 	"github.com/brigd/brig/jailer/jailspec"
 	"golang.org/x/sys/unix"
@@ -20,13 +19,6 @@ import (
 
 // Main executes one command line and returns the exit status: 0 once the process runs.
 func Main(args []string) int {
-	if len(args) == 2 && args[0] == VerbHere {
-		if err := nmount.Here(os.Stdin, args[1]); err != nil {
-			os.Stderr.WriteString("brig-jail: " + err.Error() + "\n")
-			return 1
-		}
-		return 0
-	}
 	o, err := Parse(args)
 	if err == nil {
 		err = do(o)
@@ -73,9 +65,17 @@ func run(o Options) (err error) {
 		return err
 	}
 	for i := range b.Mounts {
-		at, err := mount(&b, &b.Mounts[i])
+		m := &b.Mounts[i]
+		if m.Sub != "" {
+			if err := stage(m); err != nil {
+				return fmt.Errorf("mount %s of %s on %s: %w", m.Sub, m.From, m.Target, err)
+			}
+			undo = append(undo, func() { unix.Unmount(m.Stage, unix.MNT_FORCE); os.Remove(m.Stage) })
+			m.From = m.Stage
+		}
+		at, err := mount(&b, m)
 		if err != nil {
-			return fmt.Errorf("mount %s on %s: %w", b.Mounts[i].Type, b.Mounts[i].Target, err)
+			return fmt.Errorf("mount %s on %s: %w", m.Type, m.Target, err)
 		}
 		undo = append(undo, func() { unix.Unmount(at, unix.MNT_FORCE) })
 	}

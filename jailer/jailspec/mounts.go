@@ -16,6 +16,11 @@ import (
 // somebody may delete.
 const Roots = ".roots"
 
+// StageOf begins the paths where subpaths that the jail with that run directory mounts are mounted first, beside its root.
+func StageOf(dir string) string {
+	return path.Join(path.Dir(dir), Roots, "."+path.Base(dir)+".")
+}
+
 // RootAgain is where the root of the jail with that run directory is mounted again.
 func RootAgain(dir string) string { return path.Join(path.Dir(dir), Roots, path.Base(dir)) }
 
@@ -65,6 +70,9 @@ func mounts(in *Input, b *Bundle) ([]string, error) {
 		out, err := userMount(in, m)
 		if err != nil {
 			return nil, err
+		}
+		if m.Sub != "" {
+			out.Sub, out.Stage = m.Sub, StageOf(in.Jail.Dir)+strconv.Itoa(len(b.Mounts))
 		}
 		b.Mounts = append(b.Mounts, out)
 	}

@@ -77,6 +77,8 @@ const (
 type Mount struct {
 	Type    string // nullfs, tmpfs, devfs, fdescfs, linprocfs, linsysfs
 	From    string `json:",omitempty"`
+	Sub     string `json:",omitempty"` // of a nullfs: a directory beneath From that is mounted instead, by way of Stage
+	Stage   string `json:",omitempty"` // a path outside of the root where Sub is mounted first
 	Target  string
 	Outside bool        `json:",omitempty"`
 	File    bool        `json:",omitempty"` // Target is a file where it has to be made
