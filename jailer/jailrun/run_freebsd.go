@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/brigd/brig/jailer/jailctl"
@@ -127,28 +129,31 @@ func pass(o Options) error {
 	if err != nil {
 		return err
 	}
-	said := make([]byte, 4096)
-	n, _ := r.Read(said)
-	st, err := p.Wait()
-	if err == nil && !st.Success() {
-		err = errors.New(cmp.Or(string(said[:n]), "brig-jail ended with "+st.String()))
+	said, err := io.ReadAll(r) // until it executes, or ends
+	if err == nil && string(said) == ready {
+		return nil // our parent adopts it
+	}
+	st, werr := p.Wait()
+	if err = errors.Join(err, werr); err == nil {
+		err = errors.New(cmp.Or(strings.TrimPrefix(string(said), ready), "brig-jail ended with "+st.String()))
 	}
 	return err
 }
 
-// enter attaches to the jail and executes the process in it. Everything on the host that is needed is opened before; what it says goes to
+// ready is what enter says last before it executes.
+const ready = "\x00"
+
+// enter attaches to the jail and becomes the process there. Everything on the host that is needed is opened before; what it says goes to
 // descriptor 3, for descriptor 2 is the container's.
 func enter(o Options) error {
 	report := os.NewFile(3, "report")
 	unix.CloseOnExec(3)
-	err := attachAndExecute(o)
-	if err != nil {
-		report.WriteString(err.Error())
-	}
+	err := attachAndExecute(o, report)
+	report.WriteString(err.Error())
 	return err
 }
 
-func attachAndExecute(o Options) error {
+func attachAndExecute(o Options, report *os.File) error {
 	p, alone, err := processOf(o)
 	if err != nil {
 		return err
@@ -185,39 +190,25 @@ func attachAndExecute(o Options) error {
 			return err
 		}
 	}
-	attr := &syscall.ProcAttr{Dir: p.Cwd, Env: p.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{
-		Setsid: true, Credential: &syscall.Credential{Uid: p.UID, Gid: p.GID, Groups: p.Groups},
-	}}
 	slave := -1
 	if console != nil {
 		if slave, err = terminal(console, p); err != nil {
 			return err
 		}
-		attr.Files = []uintptr{uintptr(slave), uintptr(slave), uintptr(slave)}
-		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
 	} else {
 		for fd := range 3 { // as OCI runtimes do, so that /dev/stdout can be opened by its user
 			unix.Fchown(fd, int(p.UID), -1)
 		}
 	}
 	syscall.Umask(0o022)
-	signal.Notify(make(chan os.Signal, 1)) // what is handled here has its default in the child: brigd may have been started with signals that are ignored
+	signal.Notify(make(chan os.Signal, 1)) // what is handled here has its default then: brigd may have been started with signals that are ignored
 	if err := setLimits(p.Limits); err != nil {
 		return err
 	}
-	child, err := execute(p, attr)
-	if slave >= 0 {
-		// At once: the kernel waits for what is still to be read when the last descriptor is closed, not when a session's leader ends while
-		// somebody else has the terminal open (sys/kern/tty.c of 13.2, ttydev_close with FREVOKE).
-		unix.Close(slave)
-	}
-	if err != nil {
+	if _, err = pid.WriteString(strconv.Itoa(os.Getpid())); err != nil {
 		return err
 	}
-	if _, err = pid.WriteString(strconv.Itoa(child)); err != nil {
-		_ = unix.Kill(child, unix.SIGKILL) // nobody would know of it
-	}
-	return err
+	return execute(p, slave, report)
 }
 
 // processOf reads what to execute. alone says that it is the first in a network stack that nobody else has prepared.
@@ -231,26 +222,62 @@ func processOf(o Options) (p *jailspec.Process, alone bool, err error) {
 	return &b.Main, b.Alone, err
 }
 
-// execute tries each place where the program may be. The errors are those of execvp(3).
-func execute(p *jailspec.Process, attr *syscall.ProcAttr) (pid int, err error) {
+// execute makes this process the one of p, in a session of its own; slave is its terminal, or -1. It returns with an error alone: those of execvp(3).
+//
+// There is no fork. The kernel waits for what is still to be read from a terminal when the last descriptor is closed, but not when a session's leader
+// ends while somebody else has it open (sys/kern/tty.c of 13.2, ttydev_close with FREVOKE): what a short process has printed would be lost.
+func execute(p *jailspec.Process, slave int, report *os.File) error {
 	if err := unix.Access(p.Cwd, 0); err != nil {
-		return 0, fmt.Errorf("chdir to cwd %q: %w", p.Cwd, err)
+		return fmt.Errorf("chdir to cwd %q: %w", p.Cwd, err)
 	}
 	path, err := program(p)
 	if err == nil {
-		pid, err = syscall.ForkExec(path, p.Args, attr)
+		err = become(p, slave)
+	}
+	if err == nil {
+		report.WriteString(ready)
+		err = syscall.Exec(path, p.Args, p.Env)
 	}
 	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return 0, fmt.Errorf("executable file `%s` not found in $PATH: no such file or directory", p.Args[0])
+		return fmt.Errorf("executable file `%s` not found in $PATH: no such file or directory", p.Args[0])
 	}
-	if err != nil {
-		return 0, fmt.Errorf("exec %s: %w", p.Args[0], err)
-	}
-	return pid, nil
+	return fmt.Errorf("exec %s: %w", p.Args[0], err)
 }
 
-// program finds the place of the program that can be executed. It is looked for before there is a child: one that has a terminal and doesn't come to
-// execute takes that with it, since the end of a session's leader revokes its terminal.
+// become gives this process p's session, terminal, user and directory.
+func become(p *jailspec.Process, slave int) error {
+	if _, err := syscall.Setsid(); err != nil {
+		return os.NewSyscallError("setsid", err)
+	}
+	if slave >= 0 {
+		for fd := range 3 {
+			if err := unix.Dup2(slave, fd); err != nil {
+				return os.NewSyscallError("dup2", err)
+			}
+		}
+		unix.Close(slave)
+		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+			return os.NewSyscallError("TIOCSCTTY", err)
+		}
+	}
+	groups := make([]int, len(p.Groups))
+	for i, g := range p.Groups {
+		groups[i] = int(g)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return os.NewSyscallError("setgroups", err)
+	}
+	if err := syscall.Setgid(int(p.GID)); err != nil {
+		return os.NewSyscallError("setgid", err)
+	}
+	if err := syscall.Setuid(int(p.UID)); err != nil {
+		return os.NewSyscallError("setuid", err)
+	}
+	return syscall.Chdir(p.Cwd)
+}
+
+// program finds the place of the program that can be executed. It is looked for before this process has the terminal: if it doesn't come to execute it
+// takes that with it, since the end of a session's leader revokes its terminal.
 func program(p *jailspec.Process) (string, error) {
 	first := error(unix.ENOENT)
 	for _, path := range candidates(p) {
