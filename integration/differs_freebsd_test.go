@@ -90,6 +90,15 @@ var hostDiffers = map[string]string{
 	"skopeo":                       "skopeo is neither in the base system nor built without cgo: what is pushed is pulled back, and nobody else reads it",
 }
 
+// A machine may lack the packages that builds of Git repositories need.
+func init() {
+	if _, err := exec.LookPath("git"); err != nil {
+		const reason = "git is a package, and this machine has none"
+		hostDiffers["git"] = reason
+		hostAnswers = append(hostAnswers, struct{ request, why string }{`^POST (/v1\.\d+)?/build\?remote=.*x\.git`, reason})
+	}
+}
+
 // nsOf is for cases that this host leaves out.
 func nsOf(*testing.T, string) string { return "" }
 

@@ -17,6 +17,14 @@ func (n *Networks) Restore(ctx context.Context, live []*brig.Container) error {
 	return errors.Join(err, n.serve(ctx, nil)) // also with nothing to serve: a keeper that is left over ends
 }
 
+// Sweep removes what of this instance no container is attached to.
+func (n *Networks) Sweep(context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, err := n.host.sweep(n.keep(), n.bridges())
+	return err
+}
+
 func (n *Networks) restore(ctx context.Context, live []*brig.Container) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

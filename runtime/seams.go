@@ -258,6 +258,9 @@ type Networks interface {
 	// Restore tells the networks at start-up which containers may live, with their addresses and ports; everything else is swept.
 	// Those that turn out to have ended are detached afterwards.
 	Restore(ctx context.Context, live []*brig.Container) error
+	// Sweep removes once more what no container is attached to, after Restore and once jails have been swept: what one of those was in may have
+	// had to stay until then.
+	Sweep(ctx context.Context) error
 	// Lookup finds a network by name, ID or unique ID prefix. NotFound.
 	Lookup(ctx context.Context, ref string) (brig.Network, error)
 	List(ctx context.Context) ([]brig.Network, error)
