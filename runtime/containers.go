@@ -37,6 +37,7 @@ type ImageSource interface {
 type ContainersConfig struct {
 	RootFS     RootFS
 	VolumeData VolumeData
+	Strays     Strays
 	Jails      Jails
 	Host       Host
 	Processes  Processes

@@ -91,7 +91,7 @@ func (w *world) boot(fatal int) *brigd {
 	w.t.Helper()
 	b := &brigd{world: w, died: make(chan struct{}), joins: map[brig.ID]bool{}}
 	c, err := NewContainers(context.Background(), ContainersConfig{
-		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Members: (*memberSeam)(b), Sandboxes: (*podSeam)(b), ACIs: (*podSeam)(b), Records: (*recSeam)(b),
+		RootFS: (*storeSeam)(b), VolumeData: (*storeSeam)(b), Strays: (*netSeam)(b), Jails: (*jailSeam)(b), Host: (*jailSeam)(b), Processes: (*procSeam)(b), Terminals: (*freezeSeam)(b), Freezer: (*freezeSeam)(b), Limiter: (*freezeSeam)(b), Gauge: (*freezeSeam)(b), Networks: (*netSeam)(b), Members: (*memberSeam)(b), Sandboxes: (*podSeam)(b), ACIs: (*podSeam)(b), Records: (*recSeam)(b),
 		Images: (*busSeam)(b), Maker: w.maker, Bus: (*busSeam)(b), Root: w.root, Driver: "fake", Instance: "test", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -232,11 +232,10 @@ func (b *storeSeam) MakeMountPoint(ctx context.Context, id brig.RID) (string, er
 	return b.MakeVolume(ctx, id, 0)
 }
 
-func (b *storeSeam) BindVolume(ctx context.Context, id brig.RID, from *os.File) error {
-	return b.MountVolume(ctx, id, brig.VolumeMount{Device: from.Name()})
-}
-
 func (b *storeSeam) MountVolume(_ context.Context, id brig.RID, m brig.VolumeMount) error {
+	if m.Dir != nil {
+		m.Device = m.Dir.Name()
+	}
 	return b.showVolume(id, m.Device)
 }
 func (b *storeSeam) UnmountVolume(_ context.Context, id brig.RID) error { return b.showVolume(id, "") }

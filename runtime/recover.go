@@ -51,7 +51,7 @@ func (c *Containers) Recover(ctx context.Context) error {
 	looking.Wait()
 	errList = append(errList, restored, c.settlePods(ctx), c.sweepVolumes(ctx))
 	if !c.cfg.KeepAll {
-		errList = append(errList, c.sweep(ctx), c.sweepPods(ctx), errs.Wrap(c.cfg.Networks.Sweep(ctx), "sweep networks"))
+		errList = append(errList, c.sweep(ctx), c.sweepPods(ctx), errs.Wrap(c.cfg.Strays.Sweep(ctx), "sweep networks"))
 		c.sweepIdentities(ctx)
 	}
 	for _, ct := range all { // before ends that were not seen are dealt with: their handlers may hold a container for long

@@ -9,7 +9,6 @@ import (
 	"context"
 	"io"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/brigd/brig/internal/brig"
@@ -80,10 +79,9 @@ type VolumeData interface {
 	MakeVolume(ctx context.Context, id brig.RID, size int64) (path string, err error)
 	// MakeMountPoint makes a volume that has no data of its own: MountVolume says what it shows.
 	MakeMountPoint(ctx context.Context, id brig.RID) (path string, err error)
-	// MountVolume mounts m on such a volume, unless something is mounted there already.
+	// MountVolume mounts m on such a volume, unless something is mounted there already. An open directory is NotImplemented where jailers mount it
+	// (brig.JailMount.Sub).
 	MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount) error
-	// BindVolume shows the open directory from there instead; NotImplemented where jailers do that (brig.JailMount.Sub).
-	BindVolume(ctx context.Context, id brig.RID, from *os.File) error
 	UnmountVolume(ctx context.Context, id brig.RID) error
 	// RemoveVolume unmounts a volume and deletes its own data, never what was mounted on it.
 	RemoveVolume(ctx context.Context, id brig.RID) error
@@ -258,12 +256,15 @@ type Networks interface {
 	// Restore tells the networks at start-up which containers may live, with their addresses and ports; everything else is swept.
 	// Those that turn out to have ended are detached afterwards.
 	Restore(ctx context.Context, live []*brig.Container) error
-	// Sweep removes once more what no container is attached to, after Restore and once jails have been swept: what one of those was in may have
-	// had to stay until then.
-	Sweep(ctx context.Context) error
 	// Lookup finds a network by name, ID or unique ID prefix. NotFound.
 	Lookup(ctx context.Context, ref string) (brig.Network, error)
 	List(ctx context.Context) ([]brig.Network, error)
+}
+
+// Strays removes what of networks no container is attached to.
+type Strays interface {
+	// Sweep does so once more after Restore, when jails have been swept: what one of those was in may have had to stay until then.
+	Sweep(ctx context.Context) error
 }
 
 // Memberships changes which networks there are, and who is in them while it runs.

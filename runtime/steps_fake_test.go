@@ -113,7 +113,6 @@ func (x *imgTrees) RemoveVolume(_ context.Context, id brig.RID) error {
 
 func (x *imgTrees) MakeMountPoint(context.Context, brig.RID) (string, error)      { return "", nil }
 func (x *imgTrees) MountVolume(context.Context, brig.RID, brig.VolumeMount) error { return nil }
-func (x *imgTrees) BindVolume(context.Context, brig.RID, *os.File) error          { return nil }
 func (x *imgTrees) UnmountVolume(context.Context, brig.RID) error                 { return nil }
 
 // volumes lists those that are there.

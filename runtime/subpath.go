@@ -70,5 +70,5 @@ func (c *Containers) showSubpath(ctx context.Context, id brig.RID, p brig.MountP
 	if err != nil {
 		return "", err
 	}
-	return place, c.cfg.VolumeData.BindVolume(ctx, id, f)
+	return place, c.cfg.VolumeData.MountVolume(ctx, id, brig.VolumeMount{Dir: f})
 }

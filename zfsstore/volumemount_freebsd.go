@@ -3,7 +3,6 @@ package zfsstore
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -80,6 +79,6 @@ func mountOther(ctx context.Context, dir string, m brig.VolumeMount, words []str
 }
 
 // bindVolume: nullfs(5) holds on to what it shows.
-func bindVolume(context.Context, string, *os.File) error {
+func bindVolume(context.Context, string, brig.OpenDir) error {
 	return errs.New(errs.NotImplemented, "a directory that has been opened can't be mounted for a while")
 }

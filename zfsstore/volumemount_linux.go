@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -80,7 +79,7 @@ func mountVolume(ctx context.Context, dir string, m brig.VolumeMount) error {
 }
 
 // bindVolume mounts what from has open.
-func bindVolume(ctx context.Context, dir string, from *os.File) error {
+func bindVolume(ctx context.Context, dir string, from brig.OpenDir) error {
 	return errs.As(errs.Invalid, mountVolume(ctx, dir, brig.VolumeMount{Type: "none", Device: fmt.Sprintf("/proc/self/fd/%d", from.Fd()), Options: "rbind,rprivate"}))
 }
 

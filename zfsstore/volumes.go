@@ -44,18 +44,9 @@ func (s *Store) MakeMountPoint(ctx context.Context, id brig.RID) (string, error)
 	return dir, syncDir(filepath.Dir(dir))
 }
 
-// MountVolume mounts m on the volume's mount point, unless something is mounted there already. Errors are the kernel's, as Invalid.
+// MountVolume mounts m on the volume's mount point, unless something is mounted there already. Errors are the kernel's, as Invalid; an open directory
+// is NotImplemented where what is mounted can't be unmounted before what is mounted of it.
 func (s *Store) MountVolume(ctx context.Context, id brig.RID, m brig.VolumeMount) error {
-	return s.mountOn(ctx, id, func(dir string) error { return errs.As(errs.Invalid, mountVolume(ctx, dir, m)) })
-}
-
-// BindVolume shows the directory from on the volume's mount point, as MountVolume: exactly what was opened, whatever has its name by now. NotImplemented
-// where what is mounted can't be unmounted before what is mounted of it.
-func (s *Store) BindVolume(ctx context.Context, id brig.RID, from *os.File) error {
-	return s.mountOn(ctx, id, func(dir string) error { return bindVolume(ctx, dir, from) })
-}
-
-func (s *Store) mountOn(ctx context.Context, id brig.RID, mount func(dir string) error) error {
 	unlock, err := s.lockRoot(ctx, id)
 	if err != nil {
 		return err
@@ -65,7 +56,10 @@ func (s *Store) mountOn(ctx context.Context, id brig.RID, mount func(dir string)
 	if mounted, err := mountinfo.Mounted(dir); err != nil || mounted {
 		return errs.Wrap(err, "look at the mount point of volume %s", id)
 	}
-	return mount(dir)
+	if m.Dir != nil {
+		return bindVolume(ctx, dir, m.Dir)
+	}
+	return errs.As(errs.Invalid, mountVolume(ctx, dir, m))
 }
 
 // UnmountVolume takes away all that is mounted on the volume's mount point; one that is not there, or not mounted, is fine.

@@ -223,7 +223,7 @@ func (e *engine) openContainers(ctx context.Context, log *slog.Logger) (err erro
 	}
 	e.containers, err = brt.NewContainers(ctx, brt.ContainersConfig{
 		Identities: identities, Documents: e.images,
-		RootFS: e.store, VolumeData: e.store, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
+		RootFS: e.store, VolumeData: e.store, Strays: e.networks, Jails: e.jails, Host: e.jails, Processes: e.jails, Terminals: e.jails, Freezer: e.jails, Limiter: e.jails, Gauge: e.jails,
 		Networks: e.networks, Members: e.networks, Sandboxes: e.jails, ACIs: e.images, Records: e.records, Images: e.images, Maker: e.images, Platforms: e.platforms, Bus: e.bus,
 		Root: e.root.dir, Driver: driver, Instance: e.root.instance, Log: log, Freed: e.images.Stir, KeepAll: len(e.bad) > 0, Observer: e.observer(),
 	})

@@ -18,8 +18,8 @@ var row = map[string]int{
 	"internal/trust": 2, "internal/discovery": 2, "internal/changes": 2, "internal/journal": 2, "internal/metrics": 2, "internal/resolv": 2, "internal/survivor": 2,
 	"internal/elfcheck": 2, "internal/podspec": 2, "internal/identity": 3, "internal/erase": 2,
 	"internal/gitsource": 3, "internal/buildcontext": 4, "internal/kmod": 3, "internal/hostcheck": 4,
-	"internal/nsfile": 2,
-	"jailer/ocispec":  2, "jailer/jailctl": 2, "jailer/jailspec": 3,
+	"internal/nsfile": 2, "internal/nmount": 1,
+	"jailer/ocispec": 2, "jailer/jailctl": 2, "jailer/jailspec": 3,
 	"dockerapi": 4, "runtime": 4, "convert": 4, "jailer": 4, "zfsstore": 4, "network": 4, "network/keeper": 4, "metadata": 4, "build": 4, "registry": 4,
 	"cmd/brigd": 5, "cmd/brig": 5, "cmd/brig-shim": 5, "cmd/brig-net": 5, "cmd/brig-jail": 5, "cmd/brig-mds": 5,
 }

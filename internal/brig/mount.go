@@ -54,11 +54,20 @@ type VolumeSpec struct {
 }
 
 // VolumeMount is what a volume with options shows instead of data of its own, in mount(8)'s words.
-type VolumeMount struct{ Type, Device, Options string }
+type VolumeMount struct {
+	Type, Device, Options string
+	Dir                   OpenDir // if not nil, this directory is shown, whatever has its name by then
+}
+
+// OpenDir is an open directory, an os.File.
+type OpenDir interface {
+	Name() string
+	Fd() uintptr
+}
 
 // Mount returns what the volume shows, as its options type, device and o say; ok is false if it has data of its own.
 func (v VolumeSpec) Mount() (m VolumeMount, ok bool) {
-	m = VolumeMount{v.Options["type"], v.Options["device"], v.Options["o"]}
+	m = VolumeMount{Type: v.Options["type"], Device: v.Options["device"], Options: v.Options["o"]}
 	return m, m.Device != ""
 }
 
