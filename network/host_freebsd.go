@@ -45,9 +45,18 @@ func hostRoutes(skip string) (out []netip.Prefix, err error) {
 	if err != nil {
 		return nil, errs.Wrap(err, "read the list of routes")
 	}
-	index := -1
+	index, own := -1, map[netip.Addr]bool{} // its own addresses have routes by lo0
 	if i, err := net.InterfaceByName(skip); skip != "" && err == nil {
 		index = i.Index
+		addrs, err := i.Addrs()
+		if err != nil {
+			return nil, errs.Wrap(err, "list the addresses of %s", skip)
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				own[p.Addr()] = true
+			}
+		}
 	}
 	for _, m := range list {
 		r, ok := m.(*rib.RouteMessage)
@@ -58,7 +67,7 @@ func hostRoutes(skip string) (out []netip.Prefix, err error) {
 		if len(r.Addrs) > unix.RTAX_NETMASK && r.Addrs[unix.RTAX_NETMASK] != nil {
 			_, bits = address(r.Addrs[unix.RTAX_NETMASK], 0)
 		}
-		if a.IsValid() && bits > 0 && !a.IsLinkLocalUnicast() && !a.IsMulticast() {
+		if a.IsValid() && bits > 0 && !(own[a] && bits == a.BitLen()) && !a.IsLinkLocalUnicast() && !a.IsMulticast() {
 			out = append(out, netip.PrefixFrom(a, bits).Masked())
 		}
 	}

@@ -47,7 +47,7 @@ func (n *Networks) restore(ctx context.Context, live []*brig.Container) error {
 	}
 	var all error
 	for _, w := range used {
-		if w.Name == "bridge" {
+		if w.Name == "bridge" && !n.host.bridged(w.Bridge) { // who runs in one that is there has addresses of its subnet
 			all = errors.Join(all, n.place(ctx, w))
 		}
 		if err := n.host.ensure(w, optionsOf(w)); err != nil {
