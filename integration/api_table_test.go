@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -56,7 +57,7 @@ func TestAPITable(t *testing.T) {
 			got[title] = "skipped"
 			continue
 		}
-		got[title] = s.answer(row)
+		got[title] = onTwoCPUs(s.answer(row))
 		fmt.Fprintf(&record, "== %s\n%s\n", title, got[title])
 		if os.Getenv("BRIG_TEST_RECORD") != "" {
 			continue
@@ -166,6 +167,15 @@ func (s *apiSession) answer(row apiRow) string {
 		s.learn(path, body, got)
 	}
 	return describe(status, header, got, row.shape)
+}
+
+// onTwoCPUs gives an answer that names this host's processors as one with two has it, on which the answers were recorded.
+func onTwoCPUs(answer string) string {
+	n := runtime.NumCPU()
+	return strings.NewReplacer(
+		fmt.Sprintf("to %d.00, as there are only %d CPUs", n, n), "to 2.00, as there are only 2 CPUs",
+		fmt.Sprintf("available: 0-%d", n-1), "available: 0-1",
+	).Replace(answer)
 }
 
 func (s *apiSession) learn(path, asked string, body []byte) {

@@ -230,7 +230,12 @@ func TestBuildFailedAndPruned(t *testing.T) {
 	}
 	done(t, cli, "builder", "prune", "-af")
 	id := done(t, cli, "ps", "-aq")
-	equal(t, "its files", done(t, cli, "diff", id), "A /y")
+	files := done(t, cli, "diff", id)
+	if reason := hostDiffers["etc"]; reason != "" {
+		t.Log("C /etc: " + reason)
+		files = strings.TrimPrefix(files, "C /etc\n")
+	}
+	equal(t, "its files", files, "A /y")
 	var before int
 	eventually(t, "brigd rests", func() (bool, string) {
 		was := before

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/brigd/brig/integration/internal/images"
 )
@@ -51,6 +52,9 @@ func Serve(ctx context.Context, bin, dir string) (*Server, error) {
 	return s, s.Start(ctx)
 }
 
+// exiting is how long a process that has let go of all that others wait for may take to be gone.
+const exiting = 500 * time.Millisecond
+
 // End stops a server of ours, and says what it left on the host.
 func (s *Server) End() error {
 	if !s.Owned {
@@ -59,11 +63,15 @@ func (s *Server) End() error {
 	if err := s.Stop(); err != nil {
 		return fmt.Errorf("%w\n%s", err, LogEnd(s.Log))
 	}
-	left, err := s.Leftovers(true)
-	if err != nil {
-		return err
+	for until := time.Now().Add(Slow(exiting)); ; time.Sleep(10 * time.Millisecond) {
+		left, err := s.Leftovers(true)
+		if err != nil {
+			return err
+		}
+		if len(left) == 0 || time.Now().After(until) {
+			return LeftError(left)
+		}
 	}
-	return LeftError(left)
 }
 
 // LeftError names what a server left; nil: nothing.
