@@ -186,7 +186,7 @@ func apiLifeRows() []apiRow {
 		{do: "GET /containers/at-run/top?ps_args=nosuch"},
 		{do: "GET /containers/at-run/top?ps_args=-o%20args"},
 		{do: "GET /containers/nosuch/top"},
-		{do: "GET /containers/at-run/changes"},
+		{do: "GET /containers/at-run/changes", said: "at-run"},
 		{do: "GET /containers/nosuch/changes"},
 		{do: "POST /containers/at-run/resize?h=10&w=20"},
 		{do: "POST /containers/nosuch/resize?h=10&w=20"},
