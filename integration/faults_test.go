@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -113,9 +114,13 @@ func (s *stage) exists(what string) bool {
 	return code == 200
 }
 
-// count is the number of files in a directory beneath the root.
+// count is the number of files in a directory beneath the root. A folder of FreeBSD's among them, for mounts of what is there, stays: what is in it counts.
 func (s *stage) count(elem ...string) int {
+	const own = ".roots"
 	list, _ := os.ReadDir(filepath.Join(append([]string{s.Root}, elem...)...))
+	if slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == own }) {
+		return len(list) - 1 + s.count(append(slices.Clone(elem), own)...)
+	}
 	return len(list)
 }
 
