@@ -184,6 +184,10 @@ func live(t *testing.T) {
 		t.Errorf("a name of another network: %q", got)
 	}
 
+	one := w.n.find("one")
+	if busy, err := w.n.host.taken(one.Bridge); err != nil || overlaps(busy, one.Subnets[0].Prefix) {
+		t.Errorf("the bridge's own subnet %v counts as somebody's: %v, %v", one.Subnets[0].Prefix, busy, err)
+	}
 	sh(t, "pfctl", "-a", pfAnchor(w.id), "-F", "all")
 	ready(t, "after a flush", "hello to 198.51.100.2", func() string { return within(t, far, "ask 198.51.100.1:18080") })
 	sh(t, "ifconfig", w.n.find("one").Bridge, "destroy")

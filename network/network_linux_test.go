@@ -3,6 +3,7 @@ package network
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -39,6 +40,15 @@ func serve(t *testing.T, ns brig.Netns, port int, text string) {
 			c.Close()
 		}
 	}()
+}
+
+// lastOf is the last address but one of an IPv4 prefix, the one before its broadcast address.
+func lastOf(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr()
+	for next := a; p.Contains(next.Next()); next = next.Next() {
+		a = next
+	}
+	return a
 }
 
 func TestBridgeLife(t *testing.T) {
@@ -95,8 +105,22 @@ func TestBridgeLife(t *testing.T) {
 	n.keeper.Close()
 	n2 := open(t, recs, instance, dir)
 	restarted := func() *Networks { return open(t, recs, instance, dir) }
-	if err := n2.Restore(ctx, []*brig.Container{a}); err != nil {
+	// Nothing that has come to overlap moves a network that somebody runs in.
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
 		t.Fatal(err)
+	}
+	subnet := n.find("bridge").Subnets[0].Prefix
+	late := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(lastOf(subnet), 32))}
+	if err := netlink.AddrAdd(lo, late); err != nil {
+		t.Fatal(err)
+	}
+	err = n2.Restore(ctx, []*brig.Container{a})
+	if e := netlink.AddrDel(lo, late); err != nil || e != nil {
+		t.Fatal(err, e)
+	}
+	if got := n2.find("bridge").Subnets[0].Prefix; got != subnet {
+		t.Errorf("the bridge's subnet is %v, it was %v", got, subnet)
 	}
 	if got := ask("127.0.0.1:" + port); got != "hello" {
 		t.Errorf("after the restart: %q", got)
