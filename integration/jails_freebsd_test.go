@@ -105,7 +105,7 @@ func TestLimitsByRctl(t *testing.T) {
 	for _, rule := range []string{`memoryuse:sigkill=64M`, `maxproc:deny=20`, `pcpu:deny=50`} {
 		match(t, "rules", rules, rule)
 	}
-	equal(t, "exit code of one that wants more memory", docker(t, "run", "--rm", "-m", "16m", image("busybox"), "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1").Code, 137)
+	equal(t, "exit code of one that wants more memory", docker(t, "run", "--rm", "-m", "16m", image("busybox"), "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1000").Code, 137) // for longer than the second that the kernel looks after
 	r := docker(t, "run", "--rm", "--pids-limit", "4", image("busybox"), "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; echo all")
 	match(t, "processes", r.Err, "can't fork")
 	equal(t, "processors", ok(t, "run", "--rm", "--cpuset-cpus", "0", image("busybox"), "nproc"), "1")

@@ -38,7 +38,10 @@ func TestStopKillRestart(t *testing.T) {
 	equal(t, "StopSignal of the image", inspect(t, id, "{{.State.Status}} {{.State.ExitCode}}"), "exited 7")
 	equal(t, "stop of a stopped one", ok(t, "stop", id), id)
 	ok(t, "start", id)
-	logged(t, id, "ready")
+	eventually(t, "it is ready again", func() (bool, string) {
+		r := docker(t, "logs", id)
+		return strings.Count(r.Out, "ready") == 2, r.String()
+	})
 	ok(t, "kill", "-s", "INT", id)
 	equal(t, "wait", ok(t, "wait", id), "7")
 
