@@ -28,3 +28,6 @@ func capabilityOf(t testing.TB, root, name string) string {
 }
 
 func staleMount(testing.TB, string) {}
+
+// forceBreaks says that an unmount by force takes files from who has them open; they are closed for the file system.
+const forceBreaks = true

@@ -126,3 +126,6 @@ func BenchmarkMount(b *testing.B) {
 	}
 	bn.clean()
 }
+
+// forceBreaks: what a forced unmount takes out of sight stays with who has it open.
+const forceBreaks = false
