@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,10 +22,10 @@ var patience = testbed.Slow(90 * time.Second)
 
 // A step of a script is a line "$ COMMAND ARGS", and in the lines after it what the command has to print. "$ ~ COMMAND" is tried again until it
 // prints that. Lines with # are for the reader; "#v1" at the top says that docker-compose 1.29 must give the same,
-// "#brig: WHY" that it is for brig alone.
+// "#brig: WHY" that it is for brig alone, "#freebsd: WHY" that FreeBSD leaves it out; before a step that says so of the step.
 //
 // In a command, $REG is the registry, $DIR the project's folder, and @web or @web.2 the id of a container of that service. Quotes group words. A line "brig| TEXT" or
-// "dockerd| TEXT" is expected of that server alone; why they differ stands above the step.
+// "dockerd| TEXT" is expected of that server alone, "linux| TEXT" or "freebsd| TEXT" on that system; why they differ stands above the step.
 // Of what a command prints, blank lines are left out and ids are masked; where it fails, its exit code and its last line on stderr follow.
 type step struct {
 	lead  []string // comments and blank lines before it
@@ -106,6 +107,10 @@ func play(t *testing.T, folder string, v1 bool) {
 	recorded := os.Getenv("BRIG_RECORD") != ""
 	for i := range steps {
 		s := &steps[i]
+		if why := leftOut(s.lead); why != "" {
+			t.Logf("left out: $ %s: %s", s.line, why)
+			continue
+		}
 		if !recorded {
 			s.want = of(s.want)
 		}
@@ -127,15 +132,27 @@ func play(t *testing.T, folder string, v1 bool) {
 	}
 }
 
-// of leaves out what is expected of the other server.
-func of(want []string) (out []string) {
-	this, other := "brig| ", "dockerd| "
-	if !bed.server.Owned {
-		this, other = other, this
+// leftOut is why this system leaves out what has these lines before it, if it does.
+func leftOut(lead []string) string {
+	for _, line := range lead {
+		if why, ok := strings.CutPrefix(line, "#"+runtime.GOOS+": "); ok {
+			return why
+		}
 	}
+	return ""
+}
+
+// of leaves out what is expected of the other server or system.
+func of(want []string) (out []string) {
+	is := map[string]bool{"brig": bed.server.Owned, "dockerd": !bed.server.Owned, "linux": runtime.GOOS == "linux", "freebsd": runtime.GOOS == "freebsd"}
 	for _, line := range want {
-		if !strings.HasPrefix(line, other) {
-			out = append(out, strings.TrimPrefix(line, this))
+		whose, text, _ := strings.Cut(line, "| ")
+		here, marked := is[whose]
+		if !marked {
+			text = line
+		}
+		if here || !marked {
+			out = append(out, text)
 		}
 	}
 	return out
