@@ -45,9 +45,12 @@ func checkCommand(host *string) *cobra.Command {
 	cmd.Flags().StringVar(&on, "on", "", "the `HOST` to run it on: freebsd/RELEASE[/ARCH] or linux[/ARCH] (default: brigd's)")
 	cmd.Flags().StringVar(&platform, "platform", "", "`OS/ARCH[/VARIANT]` of the image, where there are several of one name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole report as JSON")
-	cmd.Flags().BoolVar(&all, "all", false, "print the programs too that the image doesn't start by itself")
+	cmd.Flags().BoolVar(&all, "all", false, "print all programs that will not, or not fully, run, also where the image doesn't start them by itself")
 	return cmd
 }
+
+// named is how many programs that will not run are named without --all.
+const named = 5
 
 func printReport(w io.Writer, r *elfcheck.Report, all bool) {
 	fmt.Fprintf(w, "%s (%s) on %s: %s\n", r.Image, r.Platform, r.Host, r.Verdict)
@@ -69,10 +72,17 @@ func printReport(w io.Writer, r *elfcheck.Report, all bool) {
 	if n := others.WillRun + others.Degraded + others.WillNot; n > 0 {
 		fmt.Fprintf(w, "  its %d other programs: %d will run, %d are degraded, %d will not\n", n, others.WillRun, others.Degraded, others.WillNot)
 	}
-	if all {
-		for _, f := range r.Others {
+	left := 0
+	for _, f := range r.Others {
+		// What a script executes isn't known: it may be one of these that the image is there for.
+		if all || f.Verdict == elfcheck.WillNot && others.WillNot <= named {
 			printFile(w, &f)
+		} else if f.Verdict == elfcheck.WillNot {
+			left++
 		}
+	}
+	if left > 0 {
+		fmt.Fprintln(w, "  --all names them")
 	}
 	if r.Table != "" {
 		fmt.Fprintf(w, "  missing system calls are those of %s\n", r.Table)
