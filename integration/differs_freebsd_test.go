@@ -84,6 +84,7 @@ var hostDiffers = map[string]string{
 	"exec privileged":              "a jail's permissions can't be given to one process",
 	"file mounts":                  "13.2's kernel may panic when something is mounted on a file, which is refused there",
 	"etc":                          "an image's own /etc/hosts and the like are put aside for links, and put back: /etc has a new time",
+	"tmpfs memory":                 "rctl counts the memory of processes, not that of a tmpfs's files",
 	"throttled":                    "rctl doesn't count the periods in which it held a jail back",
 	"healing":                      "brigd asks ifconfig and pfctl every ten seconds whether all is there",
 	"interface names":              "the Linux ABI numbers the interfaces that are there (compat.linux.use_real_ifnames=0): eth1 alone is eth0 to a program",

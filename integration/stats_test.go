@@ -75,7 +75,12 @@ func TestStats(t *testing.T) {
 	})
 	u, doc := usageNow(t, name, "stream=false")
 	equal(t, "id and name", u.ID+u.Name, id+"/"+name)
-	between(t, "memory", u.Memory.Usage, 20_000_000, 64<<20)
+	least := uint64(20_000_000)
+	if reason := hostDiffers["tmpfs memory"]; reason != "" {
+		t.Log("less: " + reason)
+		least = 1_000_000
+	}
+	between(t, "memory", u.Memory.Usage, least, 64<<20)
 	between(t, "memory limit", u.Memory.Limit, 64<<20, 64<<20)
 	equal(t, "processes", u.Pids.Current, 3)
 	between(t, "their limit", u.Pids.Limit, 20, 20)
@@ -110,7 +115,7 @@ func TestStats(t *testing.T) {
 	table := ok(t, "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}} {{.NetIO}}", name)
 	match(t, "docker stats", table, "^"+name+` \S+MiB / 64MiB \d+ .*B / .*B$`)
 	match(t, "docker stats of all", ok(t, "stats", "--no-stream"), `(?s)^CONTAINER ID +NAME +CPU %.*`+id[:12]+" +"+name)
-	match(t, "docker top of the same", ok(t, "top", id, "-o", "pid,comm"), `(?s)sleep.*sleep`)
+	match(t, "docker top of the same", ok(t, "top", id, "-o", "pid,args"), `(?s)sleep.*sleep`)
 }
 
 // TestStatsElsewhere is about containers that don't run, that vanish, and that have no network of their own.

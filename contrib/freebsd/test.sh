@@ -18,6 +18,7 @@ GO=${GO:-go}
 # SLOW lengthens the limits of whole packages too.
 limit=$((${SLOW:-1} * 30))m
 stage=$(mktemp -d)
+chmod 755 "$stage" # tests run programs in it as other users
 trap 'rm -rf "$stage"' EXIT
 CGO_ENABLED=0 "$GO" build -o "$stage/summary" ./integration/cmd/summary
 
