@@ -21,8 +21,10 @@ func (n *Networks) Restore(ctx context.Context, live []*brig.Container) error {
 func (n *Networks) Sweep(context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, err := n.host.sweep(n.keep(), n.bridges())
-	return err
+	if _, err := n.host.sweep(n.keep(), n.bridges()); err != nil { // as in restore: what can't go now is no reason not to start
+		n.log.Warn("sweep networks", "err", err)
+	}
+	return nil
 }
 
 func (n *Networks) restore(ctx context.Context, live []*brig.Container) error {
