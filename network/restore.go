@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -19,6 +20,9 @@ func (n *Networks) Restore(ctx context.Context, live []*brig.Container) error {
 
 // Sweep removes what of this instance no container is attached to.
 func (n *Networks) Sweep(context.Context) error {
+	if runtime.GOOS == "linux" { // a namespace stays for nobody who runs in it
+		return nil
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, err := n.host.sweep(n.keep(), n.bridges()); err != nil { // as in restore: what can't go now is no reason not to start
