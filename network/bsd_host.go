@@ -270,6 +270,9 @@ func (h *bsdHost) linkNames(ep brig.Endpoint) []string {
 
 func (h *bsdHost) sharesStack() bool { return h.shared }
 
+// holdsStacks is true: the jail that holds a stack stays as long as somebody's jail is in it.
+func (h *bsdHost) holdsStacks() bool { return true }
+
 // numbersIfaces tells whether programs for Linux see names of the Linux ABI's own (sys/compat/linux/linux.c, linux_use_real_ifname).
 func (h *bsdHost) numbersIfaces() bool { return h.sysctl("compat.linux.use_real_ifnames") != "1" }
 

@@ -244,6 +244,9 @@ func (h *host) numbersIfaces() bool { return false }
 // sharesStack is false: each container has a network namespace.
 func (h *host) sharesStack() bool { return false }
 
+// holdsStacks is false: a namespace's name goes whoever runs in it.
+func (h *host) holdsStacks() bool { return false }
+
 func (h *host) removeLink(name string) error {
 	l, err := netlink.LinkByName(name)
 	if err != nil {

@@ -42,6 +42,7 @@ func (*host) unplug(brig.Endpoint) error                                     { r
 func (*host) linkNames(brig.Endpoint) []string                               { return nil }
 func (*host) numbersIfaces() bool                                            { return false }
 func (*host) sharesStack() bool                                              { return false }
+func (*host) holdsStacks() bool                                              { return false }
 func (*host) program([]bridge, []forward) error                              { return nil }
 func (*host) forget()                                                        {}
 func (*host) clearRules() error                                              { return nil }

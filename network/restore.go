@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"runtime"
 
 	"github.com/brigd/brig/internal/brig"
 	"github.com/brigd/brig/internal/errs"
@@ -18,9 +17,9 @@ func (n *Networks) Restore(ctx context.Context, live []*brig.Container) error {
 	return errors.Join(err, n.serve(ctx, nil)) // also with nothing to serve: a keeper that is left over ends
 }
 
-// Sweep removes what of this instance no container is attached to.
+// Sweep removes what of this instance no container is attached to, where that may have had to stay for somebody who ran in it.
 func (n *Networks) Sweep(context.Context) error {
-	if runtime.GOOS == "linux" { // a namespace stays for nobody who runs in it
+	if !n.host.holdsStacks() {
 		return nil
 	}
 	n.mu.Lock()

@@ -52,7 +52,11 @@ func lines(b *Bundle, warnings []string) string {
 		fmt.Fprintf(&s, "link %s at %s\n", l.From, l.Target)
 	}
 	for _, m := range b.Mounts {
-		fmt.Fprintf(&s, "mount %s %s on %s %v\n", m.Type, m.From, m.Target, m.Options)
+		from := m.From
+		if m.Sub != "" {
+			from += " (" + m.Sub + " by way of " + m.Stage + ")"
+		}
+		fmt.Fprintf(&s, "mount %s %s on %s %v\n", m.Type, from, m.Target, m.Options)
 	}
 	for _, r := range b.Rules {
 		fmt.Fprintln(&s, "rctl", r)
@@ -87,6 +91,7 @@ func TestBundles(t *testing.T) {
 			in.Jail.Mounts = []brig.JailMount{
 				{Type: brig.MountBind, Source: "/c/hosts", Target: "/etc/hosts", Options: []string{"rbind", "rw"}},
 				{Type: brig.MountBind, Source: "/c", Target: "/c", Options: []string{"rbind"}},
+				{Type: brig.MountBind, Source: "/c", Sub: "a/b", Target: "/sub", Options: []string{"rbind", "ro"}},
 				{Type: brig.MountBind, Source: "/c/resolv.conf", Target: "/etc/resolv.conf", Options: []string{"rbind", "rw"}},
 			}
 		},
