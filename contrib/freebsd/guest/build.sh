@@ -79,7 +79,9 @@ bmake() {
 }
 
 tools() {
-	fbsd -s -j"$jobs" kernel-toolchain LOCAL_BSTOOL_DIRS=usr.sbin/makefs
+	fbsd -s -j"$jobs" kernel-toolchain
+	# After the libraries that it is linked with: it and they have no order in the makefile.
+	fbsd -s -j"$jobs" _bootstrap-tools LOCAL_BSTOOL_DIRS=usr.sbin/makefs
 	# LLVM's, in the place of ELF Tool Chain's.
 	for tool in nm objcopy ar ranlib strip size strings; do ln -sf "$llvm/llvm-$tool" "$legacy/$tool"; done
 	printf '#!/bin/sh\nexec %s "$@"\n' "$llvm/llvm-readelf" >"$legacy/elfdump"
