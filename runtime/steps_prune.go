@@ -15,12 +15,12 @@ import (
 
 // BuildCache lists what builds keep for later ones, the latest made first. The sizes of directories are added up anew.
 func (s *Steps) BuildCache(ctx context.Context) ([]brig.BuildCacheEntry, error) {
-	shared := s.i.imageChains()
+	chains, steps := s.i.imageParts()
 	out := []brig.BuildCacheEntry{}
 	paths := map[string]string{}
 	s.mu.Lock()
 	for key, e := range s.steps {
-		out = append(out, stepLine(key, e, shared))
+		out = append(out, stepLine(key, e, e.step.Own && chains[e.step.Chain] || steps[key]))
 	}
 	for key, e := range s.dirs {
 		out = append(out, brig.BuildCacheEntry{
@@ -45,9 +45,9 @@ func (s *Steps) BuildCache(ctx context.Context) ([]brig.BuildCacheEntry, error) 
 	return out, nil
 }
 
-func stepLine(key string, e *stepEntry, shared map[brig.Digest]bool) brig.BuildCacheEntry {
+func stepLine(key string, e *stepEntry, shared bool) brig.BuildCacheEntry {
 	line := brig.BuildCacheEntry{
-		ID: key, Type: brig.BuildCacheStep, Description: e.step.By, InUse: e.users > 0, Shared: e.step.Own && shared[e.step.Chain],
+		ID: key, Type: brig.BuildCacheStep, Description: e.step.By, InUse: e.users > 0, Shared: shared,
 		Created: e.step.Created, Used: e.step.Used, Count: e.step.Count,
 	}
 	if e.step.Parent != "" {
@@ -88,17 +88,20 @@ func (s *Steps) dirSize(ctx context.Context, key, path string) (int64, error) {
 	return size, errs.Wrap(err, "size of the cache directory %s", key)
 }
 
-// imageChains are the chains of all images' layers.
-func (i *Images) imageChains() map[brig.Digest]bool {
+// imageParts are the chains of all images' layers, and the keys of the steps that images were built by.
+func (i *Images) imageParts() (chains map[brig.Digest]bool, steps map[string]bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	out := map[brig.Digest]bool{}
+	chains, steps = map[brig.Digest]bool{}, map[string]bool{}
 	for _, e := range i.images {
 		for _, x := range e.img.Layers {
-			out[x.Chain] = true
+			chains[x.Chain] = true
+		}
+		for _, x := range e.img.Steps {
+			steps[x.Key] = true
 		}
 	}
-	return out
+	return chains, steps
 }
 
 // PruneBuilds removes what builds keep, as r says; nothing that a build under way uses. What is Shared frees nothing.
