@@ -1,4 +1,4 @@
-// Summary reads what go test -json writes and says what came of the tests: the output of those that failed, as soon as they have, and in the end
+// Summary reads what go test -json writes and says what came of the tests: each that passed, the output of those that failed, as soon as they have, and in the end
 // how many passed, failed and were skipped, and why. It ends with 1 if anything failed, or if a package's tests came to no end.
 package main
 
@@ -72,6 +72,9 @@ func summarize(in io.Reader, out io.Writer) (ok bool, err error) {
 			c.end(e, parents[k])
 			if e.Action == "fail" {
 				fmt.Fprintf(out, "--- %s %s (%.1fs)\n%s", e.Package, cmp.Or(e.Test, "as a whole"), e.Elapsed, strings.Join(said[k], ""))
+			}
+			if e.Action == "pass" && e.Test != "" && !strings.Contains(e.Test, "/") {
+				fmt.Fprintf(out, "ok  %s %s (%.1fs)\n", e.Package, e.Test, e.Elapsed)
 			}
 			if e.Action == "skip" && e.Test != "" {
 				why := reason(said[k])

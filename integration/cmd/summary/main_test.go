@@ -29,7 +29,8 @@ func TestSummary(t *testing.T) {
 	if err != nil || ok {
 		t.Errorf("ok %v, %v", ok, err)
 	}
-	const want = `--- a TestB (1.5s)
+	const want = `ok  a TestA (0.0s)
+--- a TestB (1.5s)
     a_test.go:9: it is so
 --- a as a whole (2.0s)
 connection reset
