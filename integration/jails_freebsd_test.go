@@ -55,6 +55,7 @@ func TestContainerIsAJail(t *testing.T) {
 		equal(t, permission, onHost(t, "jls", "-j", name, permission), want)
 	}
 	equal(t, "jails that it may make", onHost(t, "jls", "-j", name, "children.max"), "0")
+	equal(t, "its security level", onHost(t, "jls", "-j", name, "securelevel"), "3")
 	equal(t, "what it sees of mounts", onHost(t, "jls", "-j", name, "enforce_statfs"), "1")
 	match(t, "its processes", ok(t, "exec", id, "ps"), `(?s)sleep 600`)
 	if out := ok(t, "exec", id, "ps"); strings.Contains(out, "brigd") {

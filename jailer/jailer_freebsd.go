@@ -77,8 +77,20 @@ func New(cfg Config) (*Jailer, error) {
 		cfg.Log.Warn("programs for Linux can't run here", "err", err)
 	}
 	vnet, _ := unix.SysctlUint32("kern.features.vimage")
-	j.host = &jailspec.Host{Release: int(release), Racct: racct(), Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, IsFile: isFile, FileMounts: jailspec.SafeFileMounts(int(release)), CPUs: runtime.NumCPU()}
+	j.host = &jailspec.Host{
+		Release: int(release), Racct: racct(), Ruleset: cfg.Ruleset, Shared: cfg.SharedNetwork, VNET: vnet == 1, HardLimits: hardLimits(), Kept: kept, SecureLevel: secureLevel,
+		IsFile: isFile, FileMounts: jailspec.SafeFileMounts(int(release)), CPUs: runtime.NumCPU(),
+	}
 	return j, j.ensureRuleset(ctx)
+}
+
+// secureLevel is the host's, which may rise at any time: 3 where it can't be read.
+func secureLevel() int {
+	n, err := unix.SysctlUint32("kern.securelevel")
+	if err != nil {
+		return 3
+	}
+	return int(int32(n))
 }
 
 // racct reports whether the kernel counts what jails use. The setting is a bool of one byte; a kernel without RACCT has no such name.

@@ -51,6 +51,7 @@ func permissions(in *Input, b *Bundle) (warnings []string, err error) {
 	b.allow("quotas", false)
 	b.allow("socket_af", spec.Privileged)
 	b.allow("suser", len(caps) > 0) // with no capability at all root is nobody special
+	secure(in, caps, b)
 	if lacking := kept(caps, spec.CapAdd); len(lacking) > 0 && !spec.Privileged {
 		warnings = append(warnings, "Jails can't give "+strings.Join(lacking, ", ")+": the container runs without")
 	}
@@ -58,6 +59,19 @@ func permissions(in *Input, b *Bundle) (warnings []string, err error) {
 		warnings = append(warnings, "Jails can't take "+strings.Join(left, ", ")+" from root alone: the container keeps them")
 	}
 	return warnings, nil
+}
+
+// secure raises the jail's security level (security(7)) as far as its capabilities let it: 3 forbids rules of the firewall in its own network stack,
+// and 1 to clear flags of files. None may be below the host's,
+// which holds where nothing is said.
+func secure(in *Input, caps []string, b *Bundle) {
+	switch {
+	case slices.Contains(caps, "CAP_LINUX_IMMUTABLE"):
+	case !slices.Contains(caps, "CAP_NET_ADMIN"):
+		b.number("securelevel", 3)
+	case in.Host.SecureLevel == nil || in.Host.SecureLevel() < 2:
+		b.number("securelevel", 2)
+	}
 }
 
 func (b *Bundle) allow(permission string, on bool) {

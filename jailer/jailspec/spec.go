@@ -10,16 +10,17 @@ import (
 
 // Host is what the rules know of a FreeBSD host and of the daemon.
 type Host struct {
-	Release    int               // kern.osreldate: 1302001 is 13.2
-	Racct      bool              // kern.racct.enable is 1
-	VNET       bool              // jails can have network stacks of their own
-	Shared     bool              // those in networks have addresses of the host's stack all the same
-	Ruleset    int               // devfs ruleset of brig's own
-	HardLimits map[string]uint64 // the daemon's hard limits by RLIMIT_ name
-	Kept       func(path string) []string
-	IsFile     func(path string) bool // of the host; nil: nothing is
-	FileMounts bool                   // a file can be mounted on: see SafeFileMounts
-	CPUs       int                    // online
+	Release     int               // kern.osreldate: 1302001 is 13.2
+	Racct       bool              // kern.racct.enable is 1
+	VNET        bool              // jails can have network stacks of their own
+	Shared      bool              // those in networks have addresses of the host's stack all the same
+	Ruleset     int               // devfs ruleset of brig's own
+	HardLimits  map[string]uint64 // the daemon's hard limits by RLIMIT_ name
+	Kept        func(path string) []string
+	SecureLevel func() int             // kern.securelevel as it is, -1 to 3; nil: it is low
+	IsFile      func(path string) bool // of the host; nil: nothing is
+	FileMounts  bool                   // a file can be mounted on: see SafeFileMounts
+	CPUs        int                    // online
 }
 
 // Input is one jail and what belongs to it.

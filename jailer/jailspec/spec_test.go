@@ -180,6 +180,32 @@ func TestNoJailMounts(t *testing.T) {
 	}
 }
 
+// jail_set(2) refuses a level below the host's, which then holds.
+func TestSecureLevel(t *testing.T) {
+	for _, c := range []struct {
+		host int
+		add  []string
+		want string
+	}{
+		{-1, nil, "3"}, {3, nil, "3"}, {-1, []string{"NET_ADMIN"}, "2"}, {1, []string{"NET_ADMIN"}, "2"}, {2, []string{"NET_ADMIN"}, ""}, {3, []string{"NET_ADMIN"}, ""},
+		{-1, []string{"LINUX_IMMUTABLE"}, ""}, {2, []string{"ALL"}, ""},
+	} {
+		b, _, err := Build(input(func(in *Input) { in.Jail.Spec.CapAdd, in.Host.SecureLevel = c.add, func() int { return c.host } }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, p := range b.Params {
+			if p.Name == "securelevel" {
+				got += fmt.Sprint(p.Int)
+			}
+		}
+		if got != c.want {
+			t.Errorf("host %d, --cap-add %v: level %q, want %q", c.host, c.add, got, c.want)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		edit func(in *Input)
