@@ -25,6 +25,7 @@ type eventRow struct {
 	do    string // $ID is the container ev-1, $TMP a folder
 	until string // "type action" that the step surely ends with, where the command may return before
 	stdin string
+	said  string // what ev-1's log has in the end
 }
 
 // eventRows is a life of everything that has events. What a step makes for the next is named ev-…
@@ -37,7 +38,7 @@ func eventRows() []eventRow {
 		{do: "rmi ev-img:2"},
 		{do: "volume create ev-vol"},
 		{do: "volume create ev-vol"},
-		{do: "create --name ev-1 --label b=2 --label evt=1 -v ev-vol:/v -v $TMP:/host -v /anonymous ev-img:1 sh -c 'trap : USR1 TERM; while :; do sleep 0.1; done'"},
+		{do: "create --name ev-1 --label b=2 --label evt=1 -v ev-vol:/v -v $TMP:/host -v /anonymous ev-img:1 sh -c 'trap : USR1 TERM; echo ready; while :; do sleep 0.1; done'"},
 		{do: "rename ev-1 ev-one"},
 		{do: "rename ev-one ev-1"},
 		{do: "start ev-1"},
@@ -66,7 +67,7 @@ func eventRows() []eventRow {
 		{do: "rm ev-1"},
 		{do: "stop -t 1 ev-1"},
 		{do: "stop -t 1 ev-1"},
-		{do: "start ev-1"},
+		{do: "start ev-1", said: "ready\nready"},
 		{do: "restart -t 1 ev-1"},
 		{do: "kill ev-1", until: "container die"},
 		{do: "restart -t 1 ev-1"},
@@ -292,6 +293,9 @@ func (w *watch) step(row eventRow) string {
 		return w.past(strings.Fields(args))
 	}
 	w.act(do, row.stdin)
+	if row.said != "" {
+		logged(w.t, "ev-1", row.said)
+	}
 	var out []string
 	if row.until != "" {
 		times := 1

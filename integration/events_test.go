@@ -52,7 +52,7 @@ func TestEventsOutliveBrigd(t *testing.T) {
 		var busy sync.WaitGroup
 		for n := range 2 { // something is under way when the end comes
 			busy.Go(func() {
-				for i := 0; ctx.Err() == nil; i++ {
+				for i := 0; i < 150 && ctx.Err() == nil; i++ { // the history has room for them all
 					cli.Run(ctx, nil, "tag", image("busybox"), fmt.Sprintf("ev%d:%d", n, i%5))
 				}
 			})

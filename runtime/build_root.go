@@ -230,6 +230,9 @@ func (g *guest) setAside() error {
 		if st, err := g.root.Lstat(f); err != nil || st.IsDir() {
 			continue
 		}
+		if err := g.note(path.Dir(f)); err != nil { // which putBack changes
+			return err
+		}
 		if err := g.root.Link(f, path.Join(aside, path.Base(f))); err != nil {
 			return errs.Wrap(err, "keep /%s", f)
 		}

@@ -167,7 +167,7 @@ func links(b *jailspec.Bundle) error {
 	return nil
 }
 
-// symlink makes target, beneath root, a symbolic link.
+// symlink makes target, beneath root, a symbolic link. Its directory keeps its times: the process has not changed it.
 func symlink(root, target, to string) error {
 	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -187,10 +187,17 @@ func symlink(root, target, to string) error {
 	if have, err := readlinkAt(in, path.Base(target)); err == nil && have == to {
 		return nil
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(in, &st); err != nil {
+		return err
+	}
 	if err := unix.Unlinkat(in, path.Base(target), 0); err != nil && err != unix.ENOENT {
 		return err
 	}
-	return unix.Symlinkat(to, in, path.Base(target))
+	if err := unix.Symlinkat(to, in, path.Base(target)); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(dir, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // makeCwd makes the working directory if it is missing, as dockerd does.
