@@ -388,7 +388,7 @@ func TestPodOutlivesBrigd(t *testing.T) {
 	run("pod", "run", "-d", "--rm", "--name", "brief", image("busybox"), "--name", "a", "--exec", "sh", "--", "-c", "sleep 1", "---", image("busybox"), "--name", "b", "--exec", "sleep", "--", "1")
 	eventually(t, "the published port", func() (bool, string) { code := get(t, "127.0.0.1:"+port); return code == 404, fmt.Sprint(code) })
 	before := done(t, cli, "inspect", "-f", "{{.State.Pid}} {{.NetworkSettings.Networks.bridge.IPAddress}}", "duo-a", "duo-b")
-	run("pod", "exec", "--app", "a", "duo", "touch", "/data/end-a")
+	run("pod", "exec", "--app", "a", "duo", "sh", "-c", "(sleep 0.2; touch /data/end-a) &") // which ends the app, and would end the command
 	done(t, cli, "wait", "duo-a")
 	s.Kill()
 	equal(t, "the port without brigd", get(t, "127.0.0.1:"+port), 0)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,6 +100,9 @@ func (j *Jailer) Exec(ctx context.Context, h *brig.Handle, b *brig.Jail, id brig
 		s.conn.Close()
 		if ctx.Err() != nil {
 			return 0, nil, ctx.Err()
+		}
+		if err == io.EOF { // the shim ends with its container
+			return 0, nil, errs.New(errs.Conflict, "the container ended while %q was started in it", spec.Args[0])
 		}
 		return 0, nil, startError("exec", spec.Args[0], noRoom(h.Dir, err))
 	}
