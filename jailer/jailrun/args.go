@@ -13,7 +13,8 @@ const BundleName = "bundle.json"
 
 // Options are a command line: VERB --KEY VALUE … NAME.
 type Options struct {
-	Verb    string // run: make the jail of the bundle in the current directory, and execute its main process. exec: a further process
+	Verb string // run: make the jail of the bundle in the current directory, and execute its main process. exec: a further process.
+	// enter, prepare: what run and exec have a child do
 	Name    string // the jail's full name
 	Log     string // file for what went wrong, a line of JSON as OCI runtimes write it
 	PidFile string // file for the pid of the process
@@ -35,7 +36,7 @@ func (o Options) Args() []string {
 
 // Parse reads a command line without the program's name.
 func Parse(args []string) (o Options, err error) {
-	if len(args) < 2 || args[0] != "run" && args[0] != "exec" && args[0] != "enter" {
+	if len(args) < 2 || args[0] != "run" && args[0] != "exec" && args[0] != "enter" && args[0] != "prepare" {
 		return o, errors.New("brig-jail is started by brig-shim, not by hand")
 	}
 	o.Verb, o.Name = args[0], args[len(args)-1]

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"strconv"
@@ -30,6 +31,8 @@ func Main(args []string) int {
 	}
 	switch {
 	case o.Verb == "enter": // it has said so
+	case o.Verb == "prepare":
+		os.Stderr.WriteString(err.Error())
 	case o.Log == "":
 		os.Stderr.Write(logLine(err))
 	default: // standard error is the container's
@@ -44,6 +47,8 @@ func do(o Options) error {
 		return run(o)
 	case "exec":
 		return pass(o)
+	case "prepare":
+		return readyStack(o)
 	default:
 		return enter(o)
 	}
@@ -84,16 +89,20 @@ func run(o Options) (err error) {
 	if err := makeCwd(&b); err != nil {
 		return err
 	}
-	var pairs [][]byte
-	for _, p := range b.Params {
-		name, value := p.Iov()
-		pairs = append(pairs, name, value)
-	}
-	jid, err := jailctl.Set(pairs, jailctl.Create)
+	params, then := b.Stages()
+	jid, err := jailctl.Set(iovecs(params), jailctl.Create)
 	if err != nil {
 		return fmt.Errorf("make the jail: %w", err)
 	}
 	undo = append(undo, func() { jailctl.Remove(jid) })
+	if b.Alone {
+		if err := prepare(o); err != nil {
+			return fmt.Errorf("prepare the jail's network stack: %w", err)
+		}
+		if _, err := jailctl.Set(iovecs(append(then, jailspec.Param{Name: "jid", Kind: jailspec.Int, Int: int32(jid)})), jailctl.Update); err != nil {
+			return fmt.Errorf("set what the jail may do: %w", err)
+		}
+	}
 	undo = append(undo, func() { jailctl.RemoveRules("jail:" + b.Name + ":") }) // also of those before one that fails
 	for _, r := range b.Rules {
 		if err := jailctl.AddRule(r); err != nil {
@@ -110,6 +119,40 @@ func run(o Options) (err error) {
 		}
 	}
 	return pass(o)
+}
+
+func iovecs(params []jailspec.Param) (out [][]byte) {
+	for _, p := range params {
+		name, value := p.Iov()
+		out = append(out, name, value)
+	}
+	return out
+}
+
+// prepare has a child ready the network stack of a jail that has one of its own, which nobody else does.
+func prepare(o Options) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o.Verb = "prepare"
+	said, err := exec.Command(self, o.Args()...).CombinedOutput()
+	if err != nil && len(said) > 0 {
+		return errors.New(string(said))
+	}
+	return err
+}
+
+// readyStack is prepare's child.
+func readyStack(o Options) error {
+	jid, err := jailctl.ID(o.Name)
+	if err != nil {
+		return fmt.Errorf("find jail %s: %w", o.Name, err)
+	}
+	if err := errors.Join(jailctl.Untraceable(), jailctl.Attach(jid)); err != nil {
+		return err
+	}
+	return errors.Join(jailctl.Loopback(), jailctl.OpenPorts())
 }
 
 // pass has a child do the rest: who enters a jail can't clean up outside of it any more.
@@ -154,7 +197,7 @@ func enter(o Options) error {
 }
 
 func attachAndExecute(o Options, report *os.File) error {
-	p, alone, err := processOf(o)
+	p, err := processOf(o)
 	if err != nil {
 		return err
 	}
@@ -177,13 +220,16 @@ func attachAndExecute(o Options, report *os.File) error {
 	if err := jailctl.Untraceable(); err != nil {
 		return err
 	}
-	if err := jailctl.Attach(jid); err != nil {
+	if console == nil {
+		for fd := range 3 { // as OCI runtimes do, so that /dev/stdout can be opened by its user
+			unix.Fchown(fd, int(p.UID), -1)
+		}
+	}
+	if err := assume(p); err != nil {
 		return err
 	}
-	if alone {
-		if err := errors.Join(jailctl.Loopback(), jailctl.OpenPorts()); err != nil {
-			return err
-		}
+	if err := jailctl.Attach(jid); err != nil {
+		return err
 	}
 	if p.NoNewPrivileges {
 		if err := jailctl.NoNewPrivileges(); err != nil {
@@ -194,10 +240,6 @@ func attachAndExecute(o Options, report *os.File) error {
 	if console != nil {
 		if slave, err = terminal(console, p); err != nil {
 			return err
-		}
-	} else {
-		for fd := range 3 { // as OCI runtimes do, so that /dev/stdout can be opened by its user
-			unix.Fchown(fd, int(p.UID), -1)
 		}
 	}
 	syscall.Umask(0o022)
@@ -211,15 +253,15 @@ func attachAndExecute(o Options, report *os.File) error {
 	return execute(p, slave, report)
 }
 
-// processOf reads what to execute. alone says that it is the first in a network stack that nobody else has prepared.
-func processOf(o Options) (p *jailspec.Process, alone bool, err error) {
+// processOf reads what to execute.
+func processOf(o Options) (*jailspec.Process, error) {
 	if o.Process != "" {
-		p = new(jailspec.Process)
-		return p, false, readJSON(o.Process, p)
+		p := new(jailspec.Process)
+		return p, readJSON(o.Process, p)
 	}
 	var b jailspec.Bundle
-	err = readJSON(BundleName, &b)
-	return &b.Main, b.Alone, err
+	err := readJSON(BundleName, &b)
+	return &b.Main, err
 }
 
 // execute makes this process the one of p, in a session of its own; slave is its terminal, or -1. It returns with an error alone: those of execvp(3).
@@ -244,6 +286,22 @@ func execute(p *jailspec.Process, slave int, report *os.File) error {
 	return fmt.Errorf("exec %s: %w", p.Args[0], err)
 }
 
+// assume gives this process p's groups, and its user as the real and the saved one. It is root as yet, and may enter a jail; to be p's user there then
+// needs no privilege, which a jail's root may not have (allow.nosuser).
+func assume(p *jailspec.Process) error {
+	groups := make([]int, len(p.Groups))
+	for i, g := range p.Groups {
+		groups[i] = int(g)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return os.NewSyscallError("setgroups", err)
+	}
+	if err := unix.Setresgid(int(p.GID), int(p.GID), int(p.GID)); err != nil {
+		return os.NewSyscallError("setresgid", err)
+	}
+	return os.NewSyscallError("setresuid", unix.Setresuid(int(p.UID), 0, int(p.UID)))
+}
+
 // become gives this process p's session, terminal, user and directory.
 func become(p *jailspec.Process, slave int) error {
 	if _, err := syscall.Setsid(); err != nil {
@@ -260,18 +318,8 @@ func become(p *jailspec.Process, slave int) error {
 			return os.NewSyscallError("TIOCSCTTY", err)
 		}
 	}
-	groups := make([]int, len(p.Groups))
-	for i, g := range p.Groups {
-		groups[i] = int(g)
-	}
-	if err := syscall.Setgroups(groups); err != nil {
-		return os.NewSyscallError("setgroups", err)
-	}
-	if err := syscall.Setgid(int(p.GID)); err != nil {
-		return os.NewSyscallError("setgid", err)
-	}
-	if err := syscall.Setuid(int(p.UID)); err != nil {
-		return os.NewSyscallError("setuid", err)
+	if err := unix.Setresuid(int(p.UID), int(p.UID), int(p.UID)); err != nil {
+		return os.NewSyscallError("setresuid", err)
 	}
 	return syscall.Chdir(p.Cwd)
 }

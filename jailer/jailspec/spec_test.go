@@ -206,6 +206,24 @@ func TestSecureLevel(t *testing.T) {
 	}
 }
 
+// Nobody could prepare the network stack of a jail whose level is high, or whose root is nobody special.
+func TestStages(t *testing.T) {
+	for kind, want := range map[brig.NetnsKind]string{brig.NetnsPrivate: "allow.nosuser securelevel", brig.NetnsHost: ""} {
+		b, _, err := Build(input(func(in *Input) { in.Jail.Netns, in.Jail.Spec.CapDrop = brig.Netns{Kind: kind}, []string{"ALL"} }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, then := b.Stages()
+		var names []string
+		for _, p := range then {
+			names = append(names, p.Name)
+		}
+		if got := strings.Join(names, " "); got != want || len(first)+len(then) != len(b.Params) || slices.ContainsFunc(first, func(p Param) bool { return slices.Contains(names, p.Name) }) {
+			t.Errorf("network %v: %q come later, want %q; %d and %d of %d", kind, got, want, len(first), len(then), len(b.Params))
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		edit func(in *Input)
