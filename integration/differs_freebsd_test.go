@@ -194,3 +194,6 @@ func answersElsewise(title, got, want string) bool {
 	}
 	return got == want
 }
+
+// stoppedSleep is the exit code of a container's only process that does nothing about SIGTERM and is stopped: it is not process 1, and ends by it.
+const stoppedSleep = 143

@@ -37,3 +37,6 @@ func limitsHeld(t *testing.T, id string) string {
 	t.Helper()
 	return ok(t, "exec", id, "sh", "-c", limitFiles)
 }
+
+// stoppedSleep is the exit code of a container's only process that does nothing about SIGTERM and is stopped: process 1 is not ended by it.
+const stoppedSleep = 137

@@ -65,6 +65,16 @@ func TestContainerIsAJail(t *testing.T) {
 	equal(t, "the jail after its removal", jailOf(t, bed.server, id), "")
 }
 
+// With no capability at all the jail's root is nobody special, and still starts what is asked for, as any user and with a network of its own.
+func TestNoCapabilities(t *testing.T) {
+	for _, network := range []string{"none", "bridge"} {
+		id := container(t, "--cap-drop", "ALL", "--network", network, image("busybox"), "sleep", "600")
+		equal(t, "root in "+network, ok(t, "exec", id, "sh", "-c", "id -u; touch /x; chown 5 /x 2>&1 || true"), "0\nchown: /x: Operation not permitted")
+		equal(t, "a user in "+network, ok(t, "exec", "-u", "7:8", id, "sh", "-c", "id -u; id -g"), "7\n8")
+		equal(t, "lo0 in "+network, ok(t, "exec", id, "sh", "-c", "ifconfig lo | grep -c 127.0.0.1"), "1")
+	}
+}
+
 // What Linux's namespaces, cgroups and /proc have no counterpart of is refused with words, or warned of; nothing is left behind.
 func TestWhatJailsLack(t *testing.T) {
 	other := container(t, "--ipc", "shareable", image("busybox"), "sleep", "600")

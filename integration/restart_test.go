@@ -154,7 +154,7 @@ func TestRestartPolicies(t *testing.T) {
 		cases[p+", stopped"] = func(t *testing.T) {
 			id := stays(p)
 			ok(t, "stop", "-t", "0", id)
-			resting(t, id, 137, 0)
+			resting(t, id, stoppedSleep, 0)
 			ok(t, "start", id)
 			equal(t, "started by hand", inspect(t, id, "{{.State.Running}} {{.RestartCount}}"), "true 0")
 		}

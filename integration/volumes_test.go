@@ -151,7 +151,7 @@ func TestVolumeOptions(t *testing.T) {
 	equal(t, "a bound directory", ok(t, "run", "--rm", "-v", bound+":/v", image("busybox"), "sh", "-c", "cat /v/f; touch /v/x 2>&1 | grep -c Read-only"), "host\n1")
 	one := container(t, "-v", memory+":/v", image("busybox"), "sh", "-c", "echo shared >/v/f; exec sleep 600")
 	eventually(t, "a file in memory", func() (bool, string) {
-		r := docker(t, "run", "--rm", "-v", memory+":/v", image("busybox"), "sh", "-c", "cat /v/f; df -k /v | awk 'NR == 2 {print $2}'; stat -c %u /v")
+		r := docker(t, "run", "--rm", "-v", memory+":/v", image("busybox"), "sh", "-c", "cat /v/f; df -kP /v | awk 'NR == 2 {print $2}'; stat -c %u /v")
 		return r.Out == "shared\n3072\n7\n", r.String()
 	})
 	mounted := func(want bool) {
