@@ -40,3 +40,6 @@ func limitsHeld(t *testing.T, id string) string {
 
 // stoppedSleep is the exit code of a container's only process that does nothing about SIGTERM and is stopped: process 1 is not ended by it.
 const stoppedSleep = 137
+
+// mountsAreTheHosts: a container that has more mounts than another has more of them on the host.
+const mountsAreTheHosts = false
