@@ -94,7 +94,10 @@ func (b *bsd) run(_ context.Context, stdin string, argv ...string) (string, erro
 		}
 		var out string
 		for _, name := range slices.Sorted(maps.Keys(b.jails)) {
-			out += fmt.Sprintf("%s %d\n", name, b.jails[name])
+			out += name + "\n"
+			for n := range b.jails[name] {
+				out += fmt.Sprintf("%s.child%d\n", name, n)
+			}
 		}
 		return out, nil
 	case "pfctl":

@@ -116,19 +116,23 @@ func parseCreated(text string) (a, b string, err error) {
 	return a, strings.TrimSuffix(a, "a") + "b", nil
 }
 
-// parseJails reads what `jls name children.cur` prints: of each jail its name, with its parents', and how many it has in it.
+// parseJails reads what `jls name` prints: of each jail its name, with its parents'; and counts how many it has in it. children.cur counts those too that
+// are dying, which a connection's TIME_WAIT may hold for a minute.
 func parseJails(text string) (map[string]int, error) {
 	out := map[string]int{}
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
-		if len(f) == 0 {
-			continue
+		if len(f) > 1 {
+			return nil, errs.New(errs.Internal, "jls says %q, which is no name", line)
 		}
-		n, err := strconv.Atoi(f[len(f)-1])
-		if err != nil || len(f) != 2 {
-			return nil, errs.New(errs.Internal, "jls says %q, which is no name and a number", line)
+		for _, name := range f {
+			out[name] += 0
+			for i, c := range name {
+				if c == '.' {
+					out[name[:i]]++
+				}
+			}
 		}
-		out[f[0]] = n
 	}
 	return out, nil
 }

@@ -79,7 +79,7 @@ func TestParseCreated(t *testing.T) {
 }
 
 func TestParseJails(t *testing.T) {
-	got, err := parseJails("brignet-1a2b3c4d-0000000000000001 1\nbrignet-1a2b3c4d-0000000000000001.brig-1a2b3c4d-0001 0\nwww 0\n")
+	got, err := parseJails("brignet-1a2b3c4d-0000000000000001\nbrignet-1a2b3c4d-0000000000000001.brig-1a2b3c4d-0001\nwww\n")
 	if want := map[string]int{"brignet-1a2b3c4d-0000000000000001": 1, "brignet-1a2b3c4d-0000000000000001.brig-1a2b3c4d-0001": 0, "www": 0}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v", got, err)
 	}

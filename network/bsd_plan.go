@@ -34,7 +34,7 @@ func (c commands) jailPrefix() string     { return "brignet-" + c.instance + "-"
 // listNICs prints addresses in one form, whatever IFCONFIG_FORMAT says.
 func listNICs() []string { return []string{"ifconfig", "-f", "inet:cidr,inet6:cidr", "-a"} }
 
-func listJails() []string { return []string{"jls", "name", "children.cur"} }
+func listJails() []string { return []string{"jls", "name"} }
 
 // makeBridge makes a bridge with an address of its own: the kernel's is another one after each boot.
 func (c commands) makeBridge(name, mac string) []string {

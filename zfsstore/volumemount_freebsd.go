@@ -3,6 +3,7 @@ package zfsstore
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,9 @@ func mountVolume(ctx context.Context, dir string, m brig.VolumeMount) error {
 	case bind && !filepath.IsAbs(m.Device):
 		err = fmt.Errorf("%q is not an absolute path", m.Device)
 	case bind:
+		if _, err = os.Stat(m.Device); err != nil { // the kernel calls it an invalid argument
+			break
+		}
 		err = mountByOptions("nullfs", m.Device, dir, words)
 	case m.Type == "tmpfs":
 		err = mountByOptions("tmpfs", "tmpfs", dir, words)
@@ -73,7 +77,7 @@ func mountOther(ctx context.Context, dir string, m brig.VolumeMount, words []str
 	}
 	err := nmount.Mount(nmount.Pairs(fstype, device, dir, options))
 	if nmount.NoFileSystem(err) {
-		return fmt.Errorf("no such device: this kernel has no file system of type %q, and there is no mount_%s(8)", fstype, fstype)
+		return fmt.Errorf("no such device: this kernel has no file system of type %q, or there is no %s; and there is no mount_%s(8)", fstype, device, fstype)
 	}
 	return err
 }

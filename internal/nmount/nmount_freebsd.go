@@ -60,5 +60,8 @@ func Points() (out []string, err error) {
 	}
 }
 
-// NoFileSystem tells whether err is that the kernel lacks the file system.
-func NoFileSystem(err error) bool { return errors.Is(err, unix.ENODEV) }
+// NoFileSystem tells whether err is that the kernel lacks the file system (sys/kern/vfs_mount.c says either).
+func NoFileSystem(err error) bool {
+	k := new(kernelError)
+	return errors.Is(err, unix.ENODEV) || errors.As(err, &k) && k.text == "Invalid fstype"
+}
