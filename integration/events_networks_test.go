@@ -21,7 +21,7 @@ func networkEventRows() []eventRow {
 		{do: "network create bridge"},
 		{do: "network create --config-only --subnet 10.198.2.0/24 ev-conf"},
 		{do: "network create --config-from ev-conf ev-d"},
-		{do: "create --name ev-1 --network ev-a --label evt=1 ev-img:1 sh -c 'trap exit TERM; while :; do sleep 0.1; done'"},
+		{do: "create --name ev-1 --network ev-a --label evt=1 ev-img:1 sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.1; done'"},
 		{do: "network connect ev-b ev-1"},
 		{do: "network connect --alias other ev-c ev-1"},
 		{do: "network connect ev-c ev-1"},

@@ -83,7 +83,7 @@ func eventRows() []eventRow {
 		{do: "run -d --name ev-2 --restart on-failure:1 ev-img:1 sh -c 'sleep 0.2; exit 1'", until: "network disconnect 2"},
 		{do: "wait ev-2"},
 		{do: "rm ev-2"},
-		{do: "run -d -it --name ev-2 ev-img:1 sh -c 'trap exit TERM; while :; do sleep 0.1; done'"},
+		{do: "run -d -it --name ev-2 ev-img:1 sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.1; done'"},
 		{do: "DETACH ev-2"},
 		{do: "run --rm --name ev-3 --network container:ev-2 ev-img:1 true"},
 		{do: "POST /containers/ev-2/resize?h=20&w=30"},
