@@ -69,9 +69,10 @@ func TestRestartPolicies(t *testing.T) {
 		"update to a policy": func(t *testing.T) {
 			id := container(t, image("busybox"), "sh", "-c", "while ! test -e /end; do sleep 0.05; done; rm /end; exit 4")
 			ok(t, "update", "--restart", "on-failure:1", id)
-			ok(t, "exec", id, "touch", "/end")
+			end := []string{"exec", id, "sh", "-c", "(sleep 0.2; touch /end) &"} // a command is ended with its container
+			ok(t, end...)
 			restartedTimes(t, id, 1)
-			eventually(t, "second run", func() (bool, string) { r := docker(t, "exec", id, "touch", "/end"); return r.Code == 0, r.String() })
+			eventually(t, "second run", func() (bool, string) { r := docker(t, end...); return r.Code == 0, r.String() })
 			resting(t, id, 4, 1)
 		},
 		"update to none in the pause": func(t *testing.T) {
