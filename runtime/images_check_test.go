@@ -116,6 +116,7 @@ func TestCheckImage(t *testing.T) {
 	if _, err := d.CheckImage(t.Context(), "x:1", "linux/arm64", ""); !errs.Is(err, errs.NotFound) {
 		t.Errorf("another platform: %v", err)
 	}
+	d.aciIDs(t) // also the background clones the image for a while
 	if left := d.Temporary(); len(left) > 0 {
 		t.Errorf("clones are left: %v", left)
 	}
