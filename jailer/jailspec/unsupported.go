@@ -39,6 +39,9 @@ func unsupported(in *Input, _ *Bundle) (warnings []string, err error) {
 	if spec.OomScoreAdj != 0 {
 		warnings = append(warnings, "FreeBSD has no OOM score: OomScoreAdj discarded.")
 	}
+	if spec.CgroupParent != "" || spec.CgroupnsMode == "host" {
+		warnings = append(warnings, "FreeBSD has no cgroups: CgroupParent and CgroupnsMode discarded.")
+	}
 	if len(spec.MaskedPaths) > 0 || len(spec.ReadonlyPaths) > 0 {
 		warnings = append(warnings, "Paths that are masked or read-only are Linux's: discarded.")
 	}
