@@ -199,5 +199,5 @@ func answersElsewise(title, got, want string) bool {
 // stoppedSleep is the exit code of a container's only process that does nothing about SIGTERM and is stopped: it is not process 1, and ends by it.
 const stoppedSleep = 143
 
-// mountsAreTheHosts: a container that has more mounts than another has more of them on the host, which has no mount namespaces.
-const mountsAreTheHosts = true
+// podMounts are how many mounts of the host a pod of one app with a volume has more than a container: the volume, and the /dev/shm that its apps share.
+const podMounts = 2

@@ -41,5 +41,5 @@ func limitsHeld(t *testing.T, id string) string {
 // stoppedSleep is the exit code of a container's only process that does nothing about SIGTERM and is stopped: process 1 is not ended by it.
 const stoppedSleep = 137
 
-// mountsAreTheHosts: a container that has more mounts than another has more of them on the host.
-const mountsAreTheHosts = false
+// podMounts are how many mounts of the host a pod of one app with a volume has more than a container: they are in a namespace of its own.
+const podMounts = 0
