@@ -99,6 +99,7 @@ func TestWhatJailsLack(t *testing.T) {
 		"FreeBSD has no OOM score":                        {"--oom-score-adj", "500"},
 		"A privileged jail may neither mount nor use the": {"--privileged"},
 		"Jails can't give ":                               {"--cap-add", "SYS_MODULE"},
+		"FreeBSD has no cgroups":                          {"--cgroup-parent", "/mine"},
 	} {
 		r := docker(t, append(append([]string{"run", "--rm"}, flags...), image("busybox"), "echo", "ran")...)
 		if r.Code != 0 || r.Out != "ran\n" || !strings.Contains(r.Err, words) {
