@@ -59,7 +59,7 @@ tools() {
 }
 
 mkdir "$stage/bin"
-cp -R contrib man images "$stage" # which tests read and build, and install.sh installs
+cp -R contrib docs man images "$stage" # which tests read and build, and install.sh installs
 for p in brigd brig brig-shim brig-net brig-mds brig-jail; do cross build -trimpath -ldflags '-s -w' -o "$stage/bin/$p" "./cmd/$p"; done
 for pkg; do
 	case $pkg in *integration*) [ -d "$stage/tools" ] || tools ;; esac
