@@ -15,7 +15,7 @@ import (
 func TestNothingIgnored(t *testing.T) {
 	yes, n := true, int64(7)
 	asked := map[string]any{
-		"User": "5", "StopSignal": nil, "Init": nil, "CapAdd": []string{"SYS_ADMIN"}, "CapDrop": []string{"CHOWN"}, "Seccomp": "{}", "Syscalls": &brig.Syscalls{},
+		"CapAdd": []string{"SYS_ADMIN"}, "CapDrop": []string{"CHOWN"}, "Seccomp": "{}", "Syscalls": &brig.Syscalls{},
 		"PidMode": "host", "IpcMode": "host", "UTSMode": "host", "CgroupnsMode": "host",
 		"Ulimits": []brig.Ulimit{{Name: "nofile", Soft: 5, Hard: 6}}, "MemorySwappiness": &n, "BlkioThrottle": []brig.ThrottleDevice{{What: "read_bps", Path: "/dev/x", Rate: 5}},
 	}
